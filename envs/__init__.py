@@ -1,0 +1,1 @@
+"""Task families, the batched simulator and the gymnasium environments."""

@@ -1,0 +1,196 @@
+"""K tasks x E environments of one family, stepped together on `mujoco.batch.Batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import mujoco.batch
+import numpy as np
+
+from envs.task import Task, TaskFamily
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a family sees of N environments: live views of the physics and of what the batch keeps beside it.
+
+    qpos [N, nq], qvel [N, nv], ctrl [N, nu] are float64 and writable; sensordata [N, ns] is read-only and describes the
+    state before the last physics step. tasks has N entries; constants are [N, ...]; scratch is the family's own.
+    """
+
+    tasks: list[Task]
+    constants: dict[str, np.ndarray]
+    qpos: np.ndarray
+    qvel: np.ndarray
+    ctrl: np.ndarray
+    sensordata: np.ndarray
+    step: np.ndarray  # [N] int: control steps taken in the present episode
+    scratch: dict[str, np.ndarray]
+
+    @property
+    def size(self) -> int:
+        return len(self.qpos)
+
+    def memory(self, name: str, *shape: int) -> np.ndarray:
+        """The family's own [N, *shape] float array of that name, zero when first asked for."""
+        if name not in self.scratch:
+            self.scratch[name] = np.zeros((self.size, *shape))
+        return self.scratch[name]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One control step of N = K * E environments. Arrays are [N, ...], float32 or bool.
+
+    terminated: the environment ended before its horizon, through a physics fault or a non-finite action; it stays frozen
+        with zero observation and reward, and terminated set, until it is reset.
+    truncated: the horizon is reached. Nothing resets by itself.
+    """
+
+    observation: np.ndarray
+    reward: np.ndarray
+    terms: dict[str, np.ndarray]
+    terminated: np.ndarray
+    truncated: np.ndarray
+    success: np.ndarray
+
+
+class TaskBatch:
+    """K tasks x E environments, ordered by task: environment n runs task n // E.
+
+    `env_steps` counts the control steps of environments that were not frozen, since construction; `faults` counts the
+    episodes that a diverged simulation or a non-finite action ended. `privileged` appends the task's features to every
+    observation, for the oracle.
+    """
+
+    def __init__(
+        self,
+        family: TaskFamily[Any],
+        tasks: Sequence[Task],
+        episodes: int = 1,
+        *,
+        threads: int = 0,
+        privileged: bool = False,
+        visual: bool = False,
+    ) -> None:
+        """threads: physics threads, 0 for all processors; the results do not depend on it."""
+        self.family = family
+        self.privileged = privileged
+        self.num_tasks, self.num_episodes = len(tasks), episodes
+        self.size = self.num_tasks * episodes
+        self.env_steps = 0
+        self.faults = 0
+        self._visual = visual
+        self._threads = threads
+        self._set_tasks(tasks)
+
+    def _set_tasks(self, tasks: Sequence[Task]) -> None:
+        repeat = self.num_episodes
+        self.tasks = list(tasks)
+        self.models = [self.family.model(task, self._visual) for task in tasks]
+        self._batch = mujoco.batch.Batch(self.models[0], nsim=self.size, nthread=self._threads)
+        self._batch.set_models([model for model in self.models for _ in range(repeat)])
+        per_task = [self.family.constants(task, model) for task, model in zip(tasks, self.models, strict=True)]
+        constants = {
+            name: np.repeat(np.stack([np.asarray(row[name], dtype=np.float64) for row in per_task]), repeat, axis=0)
+            for name in per_task[0]
+        }
+        bind = self._batch.bind
+        self.sim = Simulation(
+            tasks=[task for task in tasks for _ in range(repeat)],
+            constants=constants,
+            qpos=bind("qpos"),
+            qvel=bind("qvel"),
+            ctrl=bind("ctrl"),
+            sensordata=bind("sensordata"),
+            step=np.zeros(self.size, dtype=np.int64),
+            scratch={},
+        )
+        self._features = np.repeat(np.stack([self.family.features(task) for task in tasks]), repeat, axis=0)
+        self._keys = [task.key for task in tasks]
+        self._frozen = np.zeros(self.size, dtype=bool)
+        self._warnings = np.zeros(self.size, dtype=np.int64)
+
+    @property
+    def observation_size(self) -> int:
+        return self.family.observation_size + (self.family.feature_size if self.privileged else 0)
+
+    def reset(self, seed: int, episode: int = 0, ids: np.ndarray | None = None) -> np.ndarray:
+        """Start episodes `episode` .. `episode + E - 1` of every task; returns [N, O].
+
+        The initial state depends on (seed, the task's values, the episode's number) alone, never on K, E, the order of
+        tasks or the number of threads. `ids` resets those environments only.
+        """
+        ids = np.arange(self.size) if ids is None else np.asarray(ids)
+        noise = np.stack([self._noise(seed, int(n), episode) for n in ids])
+        self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self.sim.step[ids] = 0
+        self._frozen[ids] = False
+        self.family.reset(self.sim, ids, noise)
+        self._batch.forward(ids, stage=mujoco.mjtStage.mjSTAGE_VEL.value)
+        self._warnings = self._warning_count()
+        return self._observe()
+
+    def _noise(self, seed: int, n: int, episode: int) -> np.ndarray:
+        entropy = [seed, self._keys[n // self.num_episodes], episode + n % self.num_episodes]
+        return np.random.default_rng(entropy).random(self.family.reset_noise_size)
+
+    def step(self, action: np.ndarray) -> Step:
+        """Advance every environment by one control step under action [N, A]; values outside [-1, 1] are clipped."""
+        sim, family = self.sim, self.family
+        action = np.asarray(action, dtype=np.float64).reshape(self.size, family.action_size)
+        faulty = ~np.isfinite(action).all(axis=1) & ~self._frozen
+        idle = faulty | self._frozen
+        action = np.where(idle[:, None], 0.0, np.clip(action, -1.0, 1.0))
+        for _ in range(family.control_repeat):
+            family.control(sim, action)
+            try:
+                self._batch.step(nstep=family.frame_skip)
+            except mujoco.batch.SimulationError as error:
+                faulty[error.ids] = True
+        self.env_steps += int((~self._frozen).sum())
+        sim.step += 1
+
+        warnings = self._warning_count()
+        diverged = (warnings > self._warnings) | ~np.isfinite(sim.qpos).all(axis=1) | ~np.isfinite(sim.qvel).all(axis=1)
+        faulty |= diverged & ~self._frozen
+        self._warnings = warnings
+        self.faults += int(faulty.sum())
+        self._frozen |= faulty
+        if self._frozen.any():
+            self._batch.reset(np.flatnonzero(self._frozen), stage=mujoco.mjtStage.mjSTAGE_VEL.value)
+            self._warnings = self._warning_count()
+
+        alive = ~self._frozen
+        observation = self._observe()
+        terms = {
+            name: np.where(alive, value, 0.0).astype(np.float32) for name, value in family.reward(sim, action).items()
+        }
+        return Step(
+            observation=observation,
+            reward=np.sum(list(terms.values()), axis=0, dtype=np.float32),
+            terms=terms,
+            terminated=self._frozen.copy(),
+            truncated=(sim.step >= family.horizon) & alive,
+            success=family.success(sim) & alive,
+        )
+
+    def _warning_count(self) -> np.ndarray:
+        """[N] how often MuJoCo found a bad position, velocity, acceleration or control (it then resets the data)."""
+        bad = [
+            mujoco.mjtWarning.mjWARN_BADQPOS,
+            mujoco.mjtWarning.mjWARN_BADQVEL,
+            mujoco.mjtWarning.mjWARN_BADQACC,
+            mujoco.mjtWarning.mjWARN_BADCTRL,
+        ]
+        return np.asarray(self._batch.warning)[:, [int(kind) for kind in bad], 1].sum(axis=1)
+
+    def _observe(self) -> np.ndarray:
+        observation = self.family.observe(self.sim).astype(np.float32)
+        if self.privileged:
+            observation = np.concatenate([observation, self._features], axis=1, dtype=np.float32)
+        observation[self._frozen] = 0.0
+        return observation

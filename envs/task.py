@@ -1,0 +1,184 @@
+"""What a task is, and what a family of tasks must provide.
+
+Letters used in every shape: K tasks, E episodes (environments) per task, N = K * E environments ordered by task,
+T control steps, O observation size, A action size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
+
+import mujoco
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+if TYPE_CHECKING:
+    from envs.simulation import Simulation
+
+Split = Literal["train", "test", "ood"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+class TaskError(ValueError):
+    """A task or a task file that no simulation could be built from. One line: what is wrong, what would be right."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a family, with the values that each split draws it from.
+
+    train: (low, high) for a number, or the tuple of names for a choice. The `test` split uses the same values.
+    ood: the same for the out-of-distribution split; for a number, one or more (low, high) intervals.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    train: tuple[float, float] | tuple[str, ...]
+    ood: tuple[tuple[float, float], ...] | tuple[str, ...]
+
+
+class Task:
+    """Base of every task: a frozen dataclass of plain numbers and names, in physical units."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @property
+    def key(self) -> int:
+        """A 64-bit number that depends on the task's values alone: it keys initial states and decides the split."""
+        text = json.dumps([type(self).__name__, self.to_json()], sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+T = TypeVar("T", bound=Task)
+
+
+class TaskFamily(ABC, Generic[T]):
+    """A distribution of tasks over one robot, vectorised over the N environments of a `Simulation`.
+
+    Subclasses set the class attributes and the abstract methods. They keep no state of their own between calls: what an
+    environment remembers within an episode lives in `Simulation.scratch`.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    task_type: ClassVar[type[Task]]
+    parameters: ClassVar[tuple[Parameter, ...]]
+    horizon: ClassVar[int]  # control steps in an episode
+    timestep: ClassVar[float]  # seconds of one physics step
+    frame_skip: ClassVar[int]  # physics steps for each call of `control`
+    control_repeat: ClassVar[int] = 1  # calls of `control` in one control step (a gait clock ticks faster than a policy)
+    observation_size: ClassVar[int]
+    action_size: ClassVar[int]
+    reset_noise_size: ClassVar[int]  # uniform numbers that one reset consumes
+    reward_terms: ClassVar[tuple[str, ...]]
+    feature_size: ClassVar[int]  # length of `features(task)`
+    camera: ClassVar[str] = "film"  # camera of the model that previews and films use
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, ood: bool) -> T:
+        """One task from the training ranges, or from outside them. Round numbers to 4 decimals."""
+
+    @abstractmethod
+    def validate(self, task: T) -> None:
+        """Raise `TaskError` where no simulation could be built from the task's values (any value physics allows passes)."""
+
+    @abstractmethod
+    def features(self, task: T) -> np.ndarray:
+        """[feature_size] float32 of order one: everything the task's values say. Only the oracle sees it."""
+
+    def split_of(self, task: T) -> Split:
+        """`train` or `test`: a property of the task's values, so the two can never share a task."""
+        return "test" if task.key % 5 == 0 else "train"
+
+    def sample(self, split: Split, count: int, rng: np.random.Generator) -> list[T]:
+        """`count` tasks of a split."""
+        if split not in SPLITS:
+            raise TaskError(f"unknown split '{split}': use one of {', '.join(SPLITS)}")
+        tasks: list[T] = []
+        while len(tasks) < count:
+            task = self.draw(rng, ood=split == "ood")
+            if split == "ood" or self.split_of(task) == split:
+                tasks.append(task)
+        return tasks
+
+    def task_from_json(self, data: Mapping[str, Any]) -> T:
+        """The task that `Task.to_json` wrote. Raises `TaskError` for a missing, unknown or impossible value."""
+        unknown = set(data) - {field.name for field in dataclasses.fields(self.task_type)}  # type: ignore[arg-type]
+        if unknown:
+            raise TaskError(f"{self.name} tasks have no parameter '{sorted(unknown)[0]}'")
+        try:
+            task: Any = TypeAdapter(self.task_type).validate_python(dict(data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise TaskError(f"{self.name} task, parameter '{where}': {first['msg']}") from None
+        for field in dataclasses.fields(task):
+            value = getattr(task, field.name)
+            if isinstance(value, float) and not np.isfinite(value):
+                raise TaskError(f"{self.name} task, parameter '{field.name}' must be finite, got {value}")
+        self.validate(task)
+        return task
+
+    # -- physics -------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def model(self, task: T, visual: bool = False) -> mujoco.MjModel:
+        """Compile the task. Every model of a family has the same MjData layout. `visual` adds textures and lights."""
+
+    @abstractmethod
+    def constants(self, task: T, model: mujoco.MjModel) -> dict[str, np.ndarray | float]:
+        """Per-task numbers that the methods below need; `Simulation.constants` holds them as [N, ...] arrays."""
+
+    @abstractmethod
+    def reset(self, sim: Simulation, ids: np.ndarray, noise: np.ndarray) -> None:
+        """Write the initial `qpos`, `qvel`, `ctrl` and scratch of environments `ids`.
+
+        noise: [len(ids), reset_noise_size] in [0, 1). All the randomness there is: the same noise gives the same state.
+        """
+
+    @abstractmethod
+    def control(self, sim: Simulation, action: np.ndarray) -> None:
+        """Write `sim.ctrl` [N, nu] from `action` [N, A] in [-1, 1]; called `control_repeat` times a control step."""
+
+    @abstractmethod
+    def observe(self, sim: Simulation) -> np.ndarray:
+        """[N, O] observations scaled to order one, without anything that names the task."""
+
+    @abstractmethod
+    def reward(self, sim: Simulation, action: np.ndarray) -> dict[str, np.ndarray]:
+        """{term: [N]} for each of `reward_terms`; the reward is their sum. Each term is bounded."""
+
+    @abstractmethod
+    def success(self, sim: Simulation) -> np.ndarray:
+        """[N] bool: does the present state count as success? What holds at the last step is the episode's."""
+
+    @abstractmethod
+    def scripted(self, sim: Simulation) -> np.ndarray:
+        """[N, A] actions of a controller that is told the tasks (through `sim.tasks` and `sim.constants`)."""
+
+    @property
+    def control_seconds(self) -> float:
+        """Seconds of simulated time in one control step."""
+        return self.timestep * self.frame_skip * self.control_repeat
+
+
+def uniform(rng: np.random.Generator, *intervals: tuple[float, float]) -> float:
+    """A number from the union of intervals, each as likely as it is long, rounded to 4 decimals."""
+    lengths = np.array([high - low for low, high in intervals])
+    low, high = intervals[int(rng.choice(len(intervals), p=lengths / lengths.sum()))]
+    return round(float(rng.uniform(low, high)), 4)
+
+
+def choice(rng: np.random.Generator, names: Sequence[str]) -> str:
+    """One of the names, all equally likely."""
+    return names[int(rng.integers(len(names)))]
