@@ -18,6 +18,8 @@ import mujoco
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from envs.errors import UserError
+
 if TYPE_CHECKING:
     from envs.simulation import Simulation
 
@@ -25,8 +27,8 @@ Split = Literal["train", "test", "ood"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-class TaskError(ValueError):
-    """A task or a task file that no simulation could be built from. One line: what is wrong, what would be right."""
+class TaskError(UserError):
+    """A task or a task file that no simulation could be built from."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,38 @@
+"""The agents by name: the config that each takes and how one is made from it."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from envs.errors import UserError
+
+AGENTS = {
+    "maml": "agents.maml:Maml",
+    "rl2": "agents.rl2:RL2",
+    "ppo": "agents.ppo:ScratchPPO",
+    "ppo-robust": "agents.ppo:RobustPPO",
+    "ppo-finetuned": "agents.ppo:FinetunedPPO",
+    "ppo-oracle": "agents.ppo:OraclePPO",
+    "random": "agents.random:RandomAgent",
+}
+TRAINABLE = ("maml", "rl2", "ppo-robust", "ppo-oracle")
+
+
+def agent_class(name: str) -> Any:
+    """The class of that name; its `config_type` is the frozen dataclass of its settings. Raises `UserError`."""
+    if name not in AGENTS:
+        close = difflib.get_close_matches(name, AGENTS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(AGENTS)}"
+        raise UserError(f"no agent is called '{name}': {hint}")
+    module, _, attribute = AGENTS[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def make_agent(name: str, config: Any, observation_size: int, action_size: int, horizon: int, seed: int) -> Any:
+    """An untrained agent. `observation_size` is that of the batch it will act in (features included if privileged)."""
+    generator = torch.Generator().manual_seed(seed)
+    return agent_class(name)(config, observation_size, action_size, horizon, generator)
