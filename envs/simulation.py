@@ -152,7 +152,7 @@ class TaskBatch:
             except mujoco.batch.SimulationError as error:
                 faulty[error.ids] = True
         self.env_steps += int((~self._frozen).sum())
-        sim.step += 1
+        sim.step[:] += 1
 
         warnings = self._warning_count()
         diverged = (warnings > self._warnings) | ~np.isfinite(sim.qpos).all(axis=1) | ~np.isfinite(sim.qvel).all(axis=1)
