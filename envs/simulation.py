@@ -171,7 +171,7 @@ class TaskBatch:
         }
         return Step(
             observation=observation,
-            reward=np.sum(list(terms.values()), axis=0, dtype=np.float32),
+            reward=np.stack(list(terms.values())).sum(axis=0, dtype=np.float32),
             terms=terms,
             terminated=self._frozen.copy(),
             truncated=(sim.step >= family.horizon) & alive,
