@@ -58,9 +58,14 @@ class Trajectories:
     @property
     def valid(self) -> Tensor:
         """[T, K, E] bool: steps that an environment really took."""
-        ended_before = torch.zeros_like(self.terminated)
-        ended_before[1:] = self.terminated[:-1].cumsum(0) > 0
-        return ~ended_before
+        return self.valid_within(1)
+
+    def valid_within(self, rounds: int) -> Tensor:
+        """[T, K, E] bool: the same for `rounds` rounds that lie one after the other (see `concatenate`)."""
+        terminated = self.terminated.reshape(rounds, -1, *self.terminated.shape[1:])
+        ended_before = torch.zeros_like(terminated)
+        ended_before[:, 1:] = terminated[:, :-1].cumsum(1) > 0
+        return ~ended_before.reshape(self.terminated.shape)
 
     @property
     def returns(self) -> Tensor:

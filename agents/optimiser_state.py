@@ -1,0 +1,44 @@
+"""An Adam optimiser's state as named tensors, so that a checkpoint never holds a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+FIELDS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def adam_state(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """{prefix/i/field: tensor} for parameter i of the optimiser; empty before its first step."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    return {
+        f"{prefix}/{index}/{field}": optimiser.state[parameter][field].detach().clone()
+        for index, parameter in enumerate(parameters)
+        if parameter in optimiser.state
+        for field in FIELDS
+    }
+
+
+def load_adam_state(optimiser: torch.optim.Optimizer, prefix: str, state: Mapping[str, Tensor]) -> None:
+    """Restore what `adam_state` returned. Raises KeyError or ValueError where it does not fit."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    optimiser.state.clear()
+    for index, parameter in enumerate(parameters):
+        if f"{prefix}/{index}/step" not in state:
+            continue
+        values = {field: state[f"{prefix}/{index}/{field}"].clone() for field in FIELDS}
+        if values["exp_avg"].shape != parameter.shape:
+            raise ValueError(f"optimiser state {index} has shape {tuple(values['exp_avg'].shape)}")
+        optimiser.state[parameter] = values
+
+
+def load_tensors(targets: Mapping[str, Tensor], prefix: str, state: Mapping[str, Tensor]) -> None:
+    """Copy state[prefix/name] into each named target in place. Raises KeyError or ValueError where it does not fit."""
+    for name, target in targets.items():
+        value = state[f"{prefix}/{name}"]
+        if value.shape != target.shape:
+            raise ValueError(f"{prefix}/{name} has shape {tuple(value.shape)}, not {tuple(target.shape)}")
+        with torch.no_grad():
+            target.copy_(value)
