@@ -68,8 +68,10 @@ class PPOEquivalent:
 
 @dataclass(frozen=True)
 class AgentSummary:
-    """One agent on one split of one family. `final`, `gain`, `auc`, `worst_decile` and `improvement_over_ppo` are within the
-    common budget (`Protocol.episodes` on each task); `curve` and `steps_to` go as far as the agent went.
+    """One agent on one split of one family.
+
+    `final`, `gain`, `auc`, `worst_decile` and `improvement_over_ppo` are within the common budget (`Protocol.episodes` on
+    each task); `curve`, `steps_to` and `ppo_equivalent` go as far as the agent went.
 
     agent: its name. seeds, tasks: how many of each it was measured on. adapts: whether any episode was given to it.
     curve: one point for each probe, from no adaptation on.
@@ -79,7 +81,7 @@ class AgentSummary:
     steps_to: keys "50", "80", "90": percent of the oracle; empty where the results are not normalised.
     ppo_equivalent: one for each point of `curve`; empty where there is no PPO from scratch.
     worst_decile: mean score at `final` of the worst tenth of the tasks.
-    improvement_over_ppo: probability that the agent's return at `final` beats that of PPO from scratch on the same task.
+    improvement_over_ppo: probability that the agent's return at `final` beats that of PPO from scratch on that task.
     """
 
     agent: str
@@ -109,8 +111,8 @@ class Reference:
 class SplitSummary:
     """All agents on one split of one family, in the order in which the suite names them.
 
-    normalised: scores are on the scale random = 0, oracle = 1; false where one of the two is missing, or where the oracle
-        is no better than random: then scores are returns.
+    normalised: scores are on the scale random = 0, oracle = 1; false where one of the two is missing, or where the
+        oracle is no better than random: then scores are returns.
     budget_steps: the common budget in steps on a task: `Protocol.episodes` x the family's horizon.
     """
 

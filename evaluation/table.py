@@ -42,12 +42,12 @@ class Episode:
     """One episode on one task: a row of `episodes.csv`.
 
     family, version, split: what was simulated.
-    agent, seed: who acted, and the seed of its training (of its weights and its noise, where it was not trained before).
+    agent, seed: who acted, and the seed of its training; for an agent that was not trained, of its weights and noise.
     task: index of the task within the split's list in `tasks.json`; the same task for every agent and seed.
-    episode: the number of episodes of that task that the agent learned from, or was given to learn from, before this one.
-        A probe has the number of the adaptation episode that follows it; several probe rows of one number are the same
-        policy from several initial states.
-    role: `adapt`, the agent learns from it; `probe`, it measures the policy as adapted so far: it costs and teaches nothing.
+    episode: how many adaptation episodes of that task came before this one, so a probe has the number of the adaptation
+        episode that follows it. Several probe rows of one number are the same policy from several initial states.
+    role: `adapt`, the agent learns from it; `probe`, it measures the policy as adapted so far, costs nothing and
+        teaches nothing.
     env_steps: control steps spent on that task before this episode began, as counted by the environment.
     episode_return: sum of the rewards (column `return`).
     success: whether the family's success held at the last step.
@@ -162,7 +162,7 @@ def write_tasks(path: Path, tasks: Mapping[str, Mapping[str, Sequence[Task]]]) -
 
 
 def read_tasks(path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """{family: {split: [the task's values, ...]}}. Raises `UserError` for a file that is missing or is not of that form."""
+    """{family: {split: [the task's values, ...]}}. Raises `UserError` for a file that is missing or broken."""
     data = read_json(path)
     whole = isinstance(data, dict) and all(
         isinstance(splits, dict) and all(isinstance(listed, list) for listed in splits.values())
