@@ -106,7 +106,8 @@ class RL2:
     ) -> None:
         self.config = config
         self._action_size = action_size
-        self.network = RecurrentActorCritic(observation_size + action_size + 2, action_size, config)
+        with torch.random.fork_rng(devices=[]):  # modules draw their first weights from torch's global generator
+            self.network = RecurrentActorCritic(observation_size + action_size + 2, action_size, config)
         self.network.initialise(generator)
         self._optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, eps=1e-5)
 
@@ -237,7 +238,7 @@ class RL2:
             **{f"train/{name}": sum(values) / len(values) for name, values in sums.items()},
             "train/approx_kl": kls[-1],
             "train/passes": float(passes),
-            "train/std": float(self._log_std().exp().mean()),
+            "train/std": float(self._log_std().detach().exp().mean()),
             "train/explained_variance": float(explained),
         }
 

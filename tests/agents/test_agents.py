@@ -1,0 +1,118 @@
+"""What every agent promises: memories are values, state comes back bit for bit, global generators stay untouched."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from probes import ProbeFamily
+
+from agents.catalogue import AGENTS, TRAINABLE, agent_class, make_agent
+from envs.errors import UserError
+from envs.simulation import TaskBatch
+from training.collect import collect
+
+SMALL: dict[str, dict[str, Any]] = {
+    "maml": {"hidden_sizes": (8,), "meta_batch_size": 3, "episodes_per_step": 2},
+    "rl2": {"hidden_size": 8, "meta_batch_size": 3, "trials_per_task": 2, "episodes_per_trial": 2},
+    "random": {},
+}
+SMALL_PPO = {"hidden_sizes": (8,), "meta_batch_size": 3, "episodes_per_task": 2, "episodes_per_update": 2, "epochs": 2}
+FAMILY = ProbeFamily()
+
+
+def build(name: str, seed: int = 0) -> Any:
+    cls = agent_class(name)
+    size = FAMILY.observation_size + (FAMILY.feature_size if cls.privileged else 0)
+    config = cls.config_type(**SMALL.get(name, SMALL_PPO))
+    return make_agent(name, config, size, FAMILY.action_size, FAMILY.horizon, seed)
+
+
+def rounds_of(agent: Any, count: int, e: int, seed: int = 0) -> tuple[list[Any], Any]:
+    tasks = FAMILY.sample("train", 3, np.random.default_rng(seed))
+    batch = TaskBatch(FAMILY, tasks, e, threads=1, privileged=agent.privileged)
+    memory, rounds = agent.fresh(3, e, torch.Generator().manual_seed(seed)), []
+    for r in range(count):
+        trajectories, memory = collect(agent, memory, batch, seed=seed, episode=r * e)
+        rounds.append(trajectories)
+        if r < count - 1:
+            memory = agent.adapt(memory, trajectories)
+    return rounds, memory
+
+
+@pytest.mark.parametrize("name", list(AGENTS))
+def test_same_generator_same_rounds_and_globals_untouched(name: str) -> None:
+    torch_before, numpy_before = torch.get_rng_state(), copy.deepcopy(np.random.get_state())  # noqa: NPY002
+    agent = build(name)
+    first, _ = rounds_of(agent, 3, agent.episodes_per_round)
+    second, _ = rounds_of(agent, 3, agent.episodes_per_round)
+    for one, two in zip(first, second, strict=True):
+        assert torch.equal(one.action, two.action)
+        assert torch.equal(one.reward, two.reward)
+    assert torch.equal(torch_before, torch.get_rng_state())
+    assert np.array_equal(numpy_before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("name", list(AGENTS))
+def test_adapting_changes_neither_the_agent_nor_the_memory_it_was_given(name: str) -> None:
+    agent = build(name)
+    e = agent.episodes_per_round
+    (trajectories,), memory = rounds_of(agent, 1, e)
+    obs = trajectories.obs[0]
+    state = {key: value.clone() for key, value in agent.state().items()}
+    if name != "random":
+        before = agent.act(memory, obs, explore=False)[0].action
+        agent.adapt(memory, trajectories)
+        assert torch.equal(before, agent.act(memory, obs, explore=False)[0].action)
+    assert state.keys() == agent.state().keys()
+    assert all(torch.equal(value, agent.state()[key]) for key, value in state.items())
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_state_continues_training_bit_for_bit(name: str) -> None:
+    straight, resumed = build(name, seed=0), build(name, seed=1)
+    for iteration in range(3):
+        if iteration == 2:
+            resumed.load_state({key: value.clone() for key, value in straight.state().items()})
+        rounds, _ = rounds_of(straight, straight.rounds, straight.train_episodes, iteration)
+        straight.update(rounds, torch.Generator().manual_seed(iteration))
+    rounds, _ = rounds_of(resumed, resumed.rounds, resumed.train_episodes, 2)
+    resumed.update(rounds, torch.Generator().manual_seed(2))
+    assert straight.state().keys() == resumed.state().keys()
+    for key, value in straight.state().items():
+        assert torch.equal(value, resumed.state()[key]), key
+
+
+@pytest.mark.parametrize("name", ["ppo", "ppo-finetuned"])
+def test_learning_arms_change_each_tasks_own_policy(name: str) -> None:
+    agent = build(name)
+    (trajectories,), memory = rounds_of(agent, 1, agent.episodes_per_round)
+    adapted = agent.adapt(memory, trajectories)
+    obs = trajectories.obs[0]
+    change = agent.act(adapted, obs, False)[0].action - agent.act(memory, obs, False)[0].action
+    assert (change.abs().amax(dim=(1, 2)) > 0).all()
+
+
+def test_finetuned_starts_from_the_robust_policys_weights() -> None:
+    robust, tuned = build("ppo-robust"), build("ppo-finetuned", seed=5)
+    tuned.load_state(robust.state())
+    obs = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    one = robust.act(robust.fresh(3, 2, generator), obs, False)[0].action
+    two = tuned.act(tuned.fresh(3, 2, generator), obs, False)[0].action
+    assert torch.allclose(one, two, atol=1e-6)
+
+
+def test_state_of_another_shape_is_refused() -> None:
+    state = build("rl2").state()
+    state["policy/mean.weight"] = torch.zeros(1, 1)
+    with pytest.raises(ValueError, match=r"mean\.weight has shape"):
+        build("rl2").load_state(state)
+
+
+def test_unknown_agent_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match="did you mean 'maml'"):
+        agent_class("mamll")
