@@ -39,8 +39,8 @@ def collect(
             row = (obs, decision.action, reward, decision.log_prob, decision.value, terminated, truncated)
             for values, value in zip(rows.values(), row, strict=True):
                 values.append(value)
-            for name, value in step.terms.items():
-                terms[name] += value
+            for name, term in step.terms.items():
+                terms[name] += term
             obs = _tensor(step.observation, k, e)
     trajectories = Trajectories(
         **{name: torch.stack(values) for name, values in rows.items()},

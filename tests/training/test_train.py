@@ -1,0 +1,207 @@
+"""Training and resuming: the run repeats, goes on bit for bit, and loses nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from probes import ProbeConfig
+
+from agents.catalogue import agent_class
+from envs.errors import UserError
+from training import checkpoint
+from training import train as training
+from training.run import RunDirectory
+from training.signals import Interrupted
+from training.train import TrainingDiverged, resume, train
+
+
+def sums(run: RunDirectory) -> dict[str, str]:
+    """SHA-256 of each tensor of the last checkpoint: weights and optimiser state."""
+    tensors = checkpoint.latest(run.checkpoints, pytest.fail).tensors
+    return {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in sorted(tensors.items())}
+
+
+def progress(run: RunDirectory) -> list[dict]:
+    """Every line of the progress, times apart."""
+    rows = run.progress()
+    for row in rows:
+        del row["seconds"]
+        row["metrics"] = {tag: value for tag, value in row["metrics"].items() if not tag.startswith("time/")}
+    return rows
+
+
+TINY = {
+    "probe": {},
+    "maml": {"meta_batch_size": 3, "episodes_per_step": 2, "hidden_sizes": (8, 8)},
+    "rl2": {"meta_batch_size": 4, "hidden_size": 8, "episodes_per_trial": 2, "minibatches": 2, "epochs": 2},
+    "ppo-robust": {"meta_batch_size": 4, "episodes_per_task": 3, "hidden_sizes": (8,), "batch_size": 40},
+    "ppo-oracle": {"meta_batch_size": 4, "episodes_per_task": 3, "hidden_sizes": (8,), "batch_size": 40},
+}
+
+
+@pytest.mark.parametrize("agent", TINY)
+def test_a_resumed_run_equals_an_uninterrupted_one(agent, tmp_path, probe_run, console):
+    agent_config = agent_class(agent).config_type(**TINY[agent])
+    config = probe_run(agent, agent_config, steps=1, evaluate_every=1)
+    one = train(config, tmp_path / "one", console).progress()[0]["env_steps"]
+
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=6 * one))
+    whole = train(config, tmp_path / "whole", console)
+    half = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=3 * one))
+    parts = resume(train(half, tmp_path / "parts", console).path, 6 * one, console)
+
+    assert len(whole.progress()) == 6
+    assert sums(parts) == sums(whole)
+    # Without an optimiser's moments the comparison would miss half; a trust region has none.
+    assert agent == "maml" or any(name.startswith("optimiser") for name in sums(whole))
+    assert progress(parts) == progress(whole)
+    assert parts.config() == whole.config() == config
+
+
+def test_training_improves_the_probe_and_leaves_global_state_alone(tmp_path, probe_run, console):
+    numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    threads = torch.get_num_threads()
+    rows = train(probe_run(steps=320 * 40, evaluate_every=320 * 20), tmp_path / "run", console).progress()
+    assert rows[-1]["metrics"]["rollout/ep_rew_mean"] > rows[0]["metrics"]["rollout/ep_rew_mean"] + 0.5
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert torch.get_num_threads() == threads
+
+
+def test_held_out_evaluation_teaches_nothing_and_is_not_counted(tmp_path, probe_run, console):
+    looked = train(probe_run(evaluate_every=1), tmp_path / "looked", console)
+    blind = train(probe_run(evaluate_every=0), tmp_path / "blind", console)
+    assert sums(looked) == sums(blind)
+    assert looked.progress()[-1]["env_steps"] == blind.progress()[-1]["env_steps"] == 960
+    assert "adapt/round_4_success" in looked.progress()[0]["metrics"]
+    assert not any(tag.startswith("adapt/") for row in blind.progress() for tag in row["metrics"])
+    counters = checkpoint.latest(looked.checkpoints, pytest.fail).counters
+    assert counters.evaluation_steps == 3 * (2 * 2 * 4 * 10)  # times, tasks x episodes x rounds x steps
+
+
+def test_another_seed_is_another_run(tmp_path, probe_run, console):
+    runs = [train(probe_run(seed=seed), tmp_path / str(seed), console) for seed in (0, 1)]
+    assert sums(runs[0]) != sums(runs[1])
+
+
+def test_an_existing_run_is_never_overwritten(tmp_path, probe_run, console):
+    run = train(probe_run(), tmp_path / "run", console)
+    before = sums(run)
+    with pytest.raises(UserError, match=r"run holds a run already: .*resume.*another --out"):
+        train(probe_run(), run.path, console)
+    assert sums(run) == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("ten years")
+    with pytest.raises(UserError, match="not an empty folder"):
+        train(probe_run(), tmp_path / "other", console)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="not an empty folder"):
+        train(probe_run(), tmp_path / "file", console)
+
+
+def test_a_spent_budget_is_refused_and_a_missing_run_named(tmp_path, probe_run, console):
+    run = train(probe_run(), tmp_path / "run", console)
+    with pytest.raises(UserError, match=r"already taken 960 steps: give a larger --steps"):
+        resume(run.path, None, console)
+    with pytest.raises(UserError, match=r"nowhere is not a run: it has no config\.json"):
+        resume(tmp_path / "nowhere", None, console)
+
+
+def test_a_diverged_update_ends_training_and_the_last_good_checkpoint_stays(tmp_path, probe_run, console):
+    config = probe_run(agent_config=ProbeConfig(poison_at=3), steps=3200, checkpoint_every=320)
+    with pytest.raises(TrainingDiverged, match=r"update 3 made policy\.gain not finite; .* is .*iteration-00000002"):
+        train(config, tmp_path / "run", console)
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints", pytest.fail).counters.iteration == 2
+
+
+def test_a_signal_saves_at_the_end_of_the_iteration_and_the_run_goes_on(tmp_path, probe_run, console, monkeypatch):
+    import os
+    import signal
+
+    whole = train(probe_run(steps=1920), tmp_path / "whole", console)
+    iterate = training.iterate
+
+    def interrupted_in_the_second(learner, family, settings, iteration):
+        if iteration == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iterate(learner, family, settings, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "iterate", interrupted_in_the_second)
+        with pytest.raises(Interrupted) as stopped:
+            train(probe_run(steps=1920), tmp_path / "parts", console)
+    assert stopped.value.exit_code == 143
+    assert checkpoint.latest(tmp_path / "parts" / "checkpoints", pytest.fail).counters.iteration == 2
+    parts = resume(tmp_path / "parts", None, console)
+    assert sums(parts) == sums(whole)
+    assert progress(parts) == progress(whole)
+
+
+def test_a_second_signal_stops_at_once_and_the_last_checkpoint_stays(tmp_path, probe_run, console, monkeypatch):
+    import os
+    import signal
+
+    whole = train(probe_run(steps=1920), tmp_path / "whole", console)
+    iterate = training.iterate
+
+    def interrupted_twice(learner, family, settings, iteration):
+        if iteration == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("the second signal must end the iteration")
+        return iterate(learner, family, settings, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "iterate", interrupted_twice)
+        with pytest.raises(Interrupted) as stopped:
+            train(probe_run(steps=1920, checkpoint_every=640), tmp_path / "parts", console)
+    assert stopped.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    run = RunDirectory.open(tmp_path / "parts")
+    assert checkpoint.latest(run.checkpoints, pytest.fail).counters.iteration == 4
+    with run.progress_path.open("a") as file:
+        file.write('{"iteration": 5, "env_st')  # what a stop in the middle of a line leaves
+    resume(run.path, None, console)
+    assert sums(run) == sums(whole)
+    assert progress(run) == progress(whole)
+
+
+def test_checkpoints_are_pruned_to_the_last_ones(tmp_path, probe_run, console):
+    run = train(probe_run(steps=320 * 6, checkpoint_every=320, keep=2), tmp_path / "run", console)
+    assert [path.name for path in checkpoint.scan(run.checkpoints)] == [
+        "iteration-00000004",
+        "iteration-00000005",
+        "iteration-00000006",
+    ]
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_and_trained_again(tmp_path, probe_run, console):
+    run = train(probe_run(steps=320 * 6, checkpoint_every=320), tmp_path / "run", console)
+    before, rows = sums(run), progress(run)
+    tensors = checkpoint.scan(run.checkpoints)[-1] / checkpoint.TENSORS
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    resume(run.path, None, console)
+    assert "iteration-00000006 is damaged: tensors.safetensors has" in console.file.getvalue()
+    assert sums(run) == before
+    assert progress(run) == rows
+
+
+def test_plain_lines_tell_the_figures_that_matter(tmp_path, probe_run, console):
+    train(probe_run(), tmp_path / "run", console)
+    said = console.file.getvalue()
+    for part in ("probe on probe 100%", "960 steps", "left", "steps/s", "return", "->", "success", "held-out"):
+        assert part in said
+
+
+def test_the_config_of_a_run_makes_the_same_run_again(tmp_path, probe_run, console):
+    from training.run import read_config
+
+    first = train(probe_run(), tmp_path / "first", console)
+    again = train(read_config(first.config_path), tmp_path / "again", console)
+    assert sums(again) == sums(first)
+    assert json.loads(again.config_path.read_text()) == json.loads(first.config_path.read_text())

@@ -1,0 +1,141 @@
+"""What a run is made from, as a value, as JSON and as TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from agents import catalogue
+from envs.errors import UserError
+from envs.families import make_family
+from training.loop import TrainConfig
+
+C = TypeVar("C")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's result: `train` of an equal config repeats it."""
+
+    agent: str
+    """Name in `agents.catalogue`."""
+    family: str
+    """Name in `envs.families`."""
+    family_version: str
+    """The family's version; another version of the family is another family."""
+    agent_config: Any
+    """The agent's own frozen dataclass."""
+    train: TrainConfig
+    """How long, from which seed, and how often to look."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def make_run_config(agent: str, family: str, agent_config: Any = None, train: TrainConfig | None = None) -> RunConfig:
+    """The config of training `agent` over `family` as it is now; its defaults where nothing is given."""
+    if agent not in catalogue.TRAINABLE:
+        catalogue.agent_class(agent)  # says so if there is no such agent at all
+        raise UserError(f"'{agent}' has no training of its own: train one of {', '.join(catalogue.TRAINABLE)}")
+    agent_config = catalogue.agent_class(agent).config_type() if agent_config is None else agent_config
+    return RunConfig(agent, family, make_family(family).version, agent_config, train or TrainConfig())
+
+
+def run_config_from_data(data: Mapping[str, Any], where: str) -> RunConfig:
+    """The config that `RunConfig.to_json` wrote, or that a person did: `agent` and `family` are needed, the rest has
+    defaults. `where` begins the `UserError` of anything unknown, missing, mistyped or out of range."""
+    _refuse_unknown(data, [field.name for field in dataclasses.fields(RunConfig)], where, "")
+    for name in ("agent", "family"):
+        if not isinstance(data.get(name), str):
+            raise UserError(f"{where}: '{name}' is missing or not a name; write {name} = \"...\"")
+    for name in ("agent_config", "train"):
+        if not isinstance(data.get(name, {}), Mapping):
+            raise UserError(f"{where}: '{name}' must be a table of settings")
+    try:
+        known = make_run_config(data["agent"], data["family"])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    stated = data.get("family_version", known.family_version)
+    if stated != known.family_version:
+        raise UserError(
+            f"{where}: made with version {stated} of {known.family}, but this is version {known.family_version};"
+            " results of the two cannot be compared"
+        )
+    return dataclasses.replace(
+        known,
+        agent_config=from_data(type(known.agent_config), data.get("agent_config", {}), where, "agent_config."),
+        train=from_data(TrainConfig, data.get("train", {}), where, "train."),
+    )
+
+
+def read_config(path: Path) -> RunConfig:
+    """The config in a TOML file, or in the `config.json` of a run: `agent`, `family`, and tables `agent_config` and
+    `train` for what differs from the defaults. Raises `UserError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not valid {path.suffix.strip('.').upper() or 'TOML'}: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} does not hold a table of settings")
+    return run_config_from_data(data, str(path))
+
+
+def from_data(kind: type[C], data: Mapping[str, Any], where: str, prefix: str = "") -> C:
+    """A dataclass from plain data; nothing is coerced but whole numbers to real ones. Raises `UserError`."""
+    _refuse_unknown_deeply(kind, data, where, prefix)
+    try:
+        text = json.dumps(data)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{where}: {prefix.rstrip('.')} holds something that is no number, text, list or table"
+        ) from None
+    try:
+        value = TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = prefix + ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {name}: {_lower(first['msg'])}, got {first['input']!r}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    _refuse_non_finite(value, where, prefix)
+    return value
+
+
+def _refuse_unknown(data: Mapping[str, Any], known: list[str], where: str, prefix: str) -> None:
+    for name in data:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{prefix}{close[0]}'?" if close else f"there are {', '.join(known) or 'none'}"
+            raise UserError(f"{where}: no setting is called '{prefix}{name}': {hint}")
+
+
+def _refuse_unknown_deeply(kind: Any, data: Mapping[str, Any], where: str, prefix: str) -> None:
+    kinds = get_type_hints(kind)
+    _refuse_unknown(data, [field.name for field in dataclasses.fields(kind)], where, prefix)
+    for name, value in data.items():
+        if dataclasses.is_dataclass(kinds[name]) and isinstance(value, Mapping):
+            _refuse_unknown_deeply(kinds[name], value, where, f"{prefix}{name}.")
+
+
+def _refuse_non_finite(config: Any, where: str, prefix: str) -> None:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}: {prefix}{field.name} must be finite, got {value}")
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -1,0 +1,150 @@
+"""A run's config from a file and from flags. The flags are the fields of the agent's config and of `TrainConfig`.
+
+Nothing heavy is imported above: the help of `quickstudy train maml` reads the fields from the source, to answer at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import difflib
+import importlib.util
+import io
+import json
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from envs.errors import UserError
+
+if TYPE_CHECKING:
+    from training.config import RunConfig
+
+C = TypeVar("C")
+TRAIN_CONFIG = ("training.loop", "TrainConfig")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a config as its source states it."""
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+def settings_of(module: str, class_name: str = "") -> list[Setting]:
+    """The fields of a config dataclass, read from its source. Without `class_name`, of the module's `config_type`."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if (
+            not class_name
+            and isinstance(node, ast.AnnAssign)
+            and ast.unparse(node.target) == "config_type"
+            and node.value
+        ):
+            class_name = ast.unparse(node.value)
+    body = next(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == class_name)
+    settings = []
+    for field, following in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(field, ast.AnnAssign) or field.value is None:
+            continue
+        documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        meaning = " ".join(str(following.value.value).split()) if documented else ""  # type: ignore[union-attr]
+        settings.append(
+            Setting(ast.unparse(field.target), ast.unparse(field.annotation), ast.unparse(field.value), meaning)
+        )
+    return settings
+
+
+def run_config(agent: str, family: str, file: Path | None, flags: Sequence[str], own_flags: Iterable[str]) -> RunConfig:
+    """The config of `quickstudy train AGENT FAMILY`: defaults, then what `file` says, then what `flags` say.
+
+    own_flags: flags that the caller understands itself, for the "did you mean". Raises `UserError`.
+    """
+    from training.config import make_run_config, run_config_from_data
+
+    config = make_run_config(agent, family)
+    if file is not None:
+        data = _read(file)
+        for name, asked in (("agent", agent), ("family", family)):
+            if data.setdefault(name, asked) != asked:
+                raise UserError(f"{file} is for {name} {data[name]!r}, but the command line says '{asked}'")
+        config = run_config_from_data(data, str(file))
+    agent_config, rest = _apply(config.agent_config, flags)
+    train, rest = _apply(config.train, rest)
+    if rest:
+        known = [
+            *own_flags,
+            *(_flag(field.name) for part in (agent_config, train) for field in dataclasses.fields(part)),
+        ]
+        raise UserError(unknown_argument(rest[0], known, f"quickstudy train {agent} {family} --help"))
+    return dataclasses.replace(config, agent_config=agent_config, train=train)
+
+
+def unknown_argument(argument: str, known: Iterable[str], help_command: str) -> str:
+    """What to say of an argument that nobody takes."""
+    if not argument.startswith("-"):
+        return f"'{argument}' is one argument too many (see `{help_command}`)"
+    name = argument.partition("=")[0]
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"there is no flag {name}" + (f": did you mean {close[0]}?" if close else f" (see `{help_command}`)")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """TOML, or the `config.json` of a run."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        data = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not UTF-8 text") from None
+    except ValueError as error:
+        raise UserError(f"{file} is not valid {'JSON' if file.suffix == '.json' else 'TOML'}: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{file} does not hold a table of settings")
+    return data
+
+
+def _apply(config: C, flags: Sequence[str]) -> tuple[C, list[str]]:
+    """The config with what the flags set, and the flags that are not its own."""
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            changed, rest = tyro.cli(type(config), args=list(flags), default=config, return_unknown_args=True)
+    except SystemExit:
+        raise UserError(_first_sentence(complaint.getvalue())) from None
+    from training.config import from_data
+
+    # Values are checked as those of a file are: finite, and of the field's type.
+    checked = from_data(type(config), dataclasses.asdict(changed), "command line")  # type: ignore[call-overload]
+    return checked, list(rest)
+
+
+def _first_sentence(box: str) -> str:
+    """tyro draws its complaint in a box; the first paragraph in it is the complaint."""
+    lines = [line.strip("│ \n") for line in box.splitlines() if line.startswith("│")]
+    paragraph: list[str] = []
+    for line in lines:
+        if set(line) <= set("─"):
+            break
+        paragraph.append(line)
+    return " ".join(" ".join(paragraph).split()).removesuffix(".") or " ".join(box.split())
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,244 @@
+"""A run is a directory; what is in it, and how a trained agent is taken out of it.
+
+    RUN/
+        config.json        the resolved config: `train` of it makes the same run again
+        manifest.json      versions, commit, machine, command: what the run was made with
+        progress.jsonl     one line an iteration
+        tensorboard/       the same figures as event files
+        checkpoints/       see `training.checkpoint`
+
+Shipped agents, under `assets/checkpoints/AGENT/FAMILY`, are runs too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import assets
+from agents.catalogue import agent_class, make_agent
+from envs.errors import UserError
+from envs.families import make_family
+from envs.task import TaskFamily
+from training import checkpoint
+from training.config import RunConfig, make_run_config, read_config, run_config_from_data
+from training.provenance import describe_machine, present
+from training.streams import stream_seed
+
+__all__ = ["LoadedAgent", "RunConfig", "RunDirectory", "export", "load_agent", "make_run_config", "read_config"]
+
+
+def say_to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths and plain contents of one run."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def progress_path(self) -> Path:
+        return self.path / "progress.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunDirectory:
+        """A new run. Raises `UserError` where something is there already or nothing can be written."""
+        run = cls(Path(path))
+        try:
+            if run.config_path.exists():
+                raise UserError(
+                    f"{path} holds a run already: `quickstudy resume {path}` goes on with it, or use another --out"
+                )
+            if run.path.is_symlink() or (run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir()))):
+                raise UserError(f"{path} exists and is not an empty folder: use another --out")
+            run.path.mkdir(parents=True, exist_ok=True)
+            run.checkpoints.mkdir()
+            _write_json(run.manifest_path, describe_machine(config))
+            _write_json(run.config_path, config.to_json())
+        except OSError as error:
+            raise UserError(f"cannot write a run to {path}: {error.strerror}") from None
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run. Raises `UserError` where there is none."""
+        run = cls(Path(path))
+        if not run.config_path.is_file():
+            raise UserError(f"{path} is not a run: it has no config.json")
+        return run
+
+    def config(self) -> RunConfig:
+        return run_config_from_data(_read_json(self.config_path), str(self.config_path))
+
+    def manifest(self) -> dict[str, Any]:
+        return _read_json(self.manifest_path)
+
+    def progress(self) -> list[dict[str, Any]]:
+        """One dict an iteration: iteration, env_steps, seconds, and metrics by tag. A line cut short ends the list."""
+        rows: list[dict[str, Any]] = []
+        if self.progress_path.exists():
+            for line in self.progress_path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except ValueError:
+                    break
+        return rows
+
+    def rewind(self, iteration: int) -> None:
+        """Forget the progress of iterations after that one: they will be done again."""
+        kept = [row for row in self.progress() if row["iteration"] <= iteration]
+        _replace(self.progress_path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def extend(self, config: RunConfig) -> None:
+        """Replace the config, and note in the manifest what goes on with the run."""
+        manifest = self.manifest()
+        manifest.setdefault("resumed", []).append(describe_machine(config))
+        _write_json(self.manifest_path, manifest)
+        _write_json(self.config_path, config.to_json())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else trains in this run meanwhile. Raises `UserError` if someone does."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{self.path} is being trained by another process") from None
+            yield
+
+
+@dataclass(frozen=True)
+class LoadedAgent:
+    """A trained agent, the family it was trained on, and where it came from. env_steps: what its training took."""
+
+    agent: Any
+    family: TaskFamily[Any]
+    config: RunConfig
+    env_steps: int
+    path: Path
+
+
+def build_agent(config: RunConfig, family: TaskFamily[Any], name: str | None = None) -> Any:
+    """The agent of a config before any training, by another of its names if asked."""
+    kind = agent_class(name or config.agent)
+    observation_size = family.observation_size + (family.feature_size if kind.privileged else 0)
+    seed = stream_seed(config.train.seed, "weights")
+    return make_agent(kind.name, config.agent_config, observation_size, family.action_size, family.horizon, seed)
+
+
+def load_agent(
+    reference: str | Path, as_name: str | None = None, say: Callable[[str], None] = say_to_stderr
+) -> LoadedAgent:
+    """The agent of a run directory or of a shipped name such as `maml/grasp`, at its last good checkpoint.
+
+    as_name: load the weights into another arm that shares them (`ppo-finetuned` from a run of `ppo-robust`).
+    say: told where a damaged checkpoint had to be passed over. Raises `UserError`.
+    """
+    run = RunDirectory.open(find_run(reference))
+    config = run.config()
+    if as_name is not None and agent_class(as_name).config_type is not type(config.agent_config):
+        raise UserError(f"{reference} holds a trained '{config.agent}', which cannot be used as '{as_name}'")
+    family = make_family(config.family)
+    agent = build_agent(config, family, as_name)
+    latest = checkpoint.latest(run.checkpoints, say)
+    restore(agent, latest)
+    return LoadedAgent(agent, family, config, latest.counters.env_steps, run.path)
+
+
+def restore(agent: Any, latest: checkpoint.Checkpoint) -> None:
+    """Load a checkpoint's tensors. Raises `UserError` where they do not fit the agent."""
+    try:
+        agent.load_state(latest.tensors)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"checkpoint {latest.path} does not fit agent '{agent.name}': {error}") from None
+
+
+def find_run(reference: str | Path) -> Path:
+    """The folder of a run directory or of a shipped name. Raises `UserError`, with the names there are."""
+    path = Path(reference)
+    if path.exists():
+        return path
+    shipped = shipped_runs()
+    if str(reference) in shipped:
+        return shipped[str(reference)]
+    names = ", ".join(shipped) or "none"
+    raise UserError(f"'{reference}' is neither a run directory nor a shipped agent; shipped agents: {names}")
+
+
+def shipped_runs() -> dict[str, Path]:
+    """{name: folder} of the agents that come with the suite."""
+    root = assets.path("checkpoints")
+    folders = sorted(config.parent for config in root.rglob("config.json"))
+    return {folder.relative_to(root).as_posix(): folder for folder in folders}
+
+
+def export(run: RunDirectory, destination: Path) -> RunDirectory:
+    """Copy what is worth shipping of a run: config, manifest, progress and its last good checkpoint.
+
+    The manifest keeps no path of this machine. Raises `UserError` where `destination` is taken.
+    """
+    destination = Path(destination)
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise UserError(f"{destination} exists and is not an empty folder")
+    last = checkpoint.latest(run.checkpoints, say_to_stderr)
+    exported = RunDirectory(destination)
+    exported.checkpoints.mkdir(parents=True)
+    shutil.copytree(last.path, exported.checkpoints / last.path.name)
+    shutil.copyfile(run.config_path, exported.config_path)
+    shutil.copyfile(run.progress_path, exported.progress_path)
+    exported.rewind(last.counters.iteration)
+    manifest = run.manifest()
+    for entry in (manifest, *manifest.get("resumed", [])):
+        entry["command"] = [present(word) for word in entry["command"]]
+    _write_json(exported.manifest_path, manifest)
+    return exported
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is damaged: it is not valid JSON") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} is damaged: it does not hold a table")
+    return data
+
+
+def _write_json(path: Path, data: Any) -> None:
+    _replace(path, json.dumps(data, indent=2) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a whole file or leave the old one."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    checkpoint.write_durably(unfinished, text.encode())
+    os.replace(unfinished, path)
