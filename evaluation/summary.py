@@ -1,8 +1,17 @@
-"""What `summary.json` says, and how it is computed from the raw table: the same table gives the same bytes."""
+"""What `summary.json` and `protocol.json` say. `evaluation.summarise` computes the one from the table and the other."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from envs.errors import UserError
+from evaluation.table import read_json, write_text
 
 SUMMARY_FILE = "summary.json"
 PROTOCOL_FILE = "protocol.json"
@@ -70,8 +79,8 @@ class PPOEquivalent:
 class AgentSummary:
     """One agent on one split of one family.
 
-    `final`, `gain`, `auc`, `worst_decile` and `improvement_over_ppo` are within the common budget (`Protocol.episodes` on
-    each task); `curve`, `steps_to` and `ppo_equivalent` go as far as the agent went.
+    `final`, `gain`, `auc`, `worst_decile` and `improvement_over_ppo` are within the common budget (`Protocol.episodes`
+    on each task); `curve`, `steps_to` and `ppo_equivalent` go as far as the agent went.
 
     agent: its name. seeds, tasks: how many of each it was measured on. adapts: whether any episode was given to it.
     curve: one point for each probe, from no adaptation on.
@@ -143,22 +152,29 @@ class Gap:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the episodes were played; `protocol.json` beside the table.
+    """How the episodes were played; `protocol.json` beside the table. It says all that decides the table's contents.
 
     name: the preset, or `evaluate`. command: what repeats it.
+    families: {name: version}. splits, arms: what was measured on each of them; arms are names of agents.
     episodes: the common budget, in adaptation episodes on each task.
-    probe_episodes: initial states that each probe is averaged over. explore: probes sample actions; otherwise the mode.
-    ppo_env_steps: what PPO, from scratch and fine-tuned, was given on each task beyond the common budget; 0 for nothing.
-    tasks: how many of each split. task_seed: samples them and keys the initial states. seeds: those asked for.
-    horizons: {family: control steps in an episode}. checkpoints: {agent/family/seed: where its weights came from}.
-    versions: {quickstudy, python, mujoco, torch, numpy: version}.
+    probe_episodes: initial states that each probe is averaged over.
+    explore_probes: probes sample actions; otherwise they take the policy's mode.
+    ppo_env_steps: steps on each task that PPO, from scratch and fine-tuned, was given where the common budget is less.
+    tasks: how many of each split. task_seed: samples them and keys the initial states.
+    seeds: those asked for; an agent of which one training run exists has one.
+    horizons: {family: control steps in an episode}.
+    checkpoints: {agent/family/seed: training run, the steps it took, and the digest of its weights}.
+    versions: {quickstudy, python, torch, mujoco, ...: version}.
     """
 
     name: str
     command: str
+    families: dict[str, str]
+    splits: tuple[str, ...]
+    arms: tuple[str, ...]
     episodes: int
     probe_episodes: int
-    explore: bool
+    explore_probes: bool
     ppo_env_steps: int
     tasks: int
     task_seed: int
@@ -175,3 +191,37 @@ class Summary:
     protocol: Protocol
     results: tuple[SplitSummary, ...]
     gaps: tuple[Gap, ...]
+
+
+D = TypeVar("D")
+
+
+def write_protocol(directory: Path, protocol: Protocol) -> None:
+    write_text(directory / PROTOCOL_FILE, _json(protocol))
+
+
+def read_protocol(directory: Path) -> Protocol:
+    """Raises `UserError` where the file is missing or is not one."""
+    return _read(directory / PROTOCOL_FILE, Protocol)
+
+
+def write_summary(directory: Path, summary: Summary) -> None:
+    write_text(directory / SUMMARY_FILE, _json(summary))
+
+
+def read_summary(directory: Path) -> Summary:
+    """Raises `UserError` where the file is missing or is not one."""
+    return _read(directory / SUMMARY_FILE, Summary)
+
+
+def _json(data: Any) -> str:
+    return json.dumps(dataclasses.asdict(data), indent=1, allow_nan=False) + "\n"
+
+
+def _read(path: Path, kind: type[D]) -> D:
+    try:
+        return TypeAdapter(kind).validate_python(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}, '{where}': {first['msg']}") from None
