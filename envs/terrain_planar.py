@@ -15,7 +15,7 @@ import numpy as np
 
 import assets
 from envs.simulation import Simulation
-from envs.surfaces import START_X, SurfaceKind, surface_height
+from envs.surfaces import START_X, SURFACE_KINDS, SurfaceKind, surface_height
 from envs.task import Parameter, Task, TaskError, TaskFamily, choice, uniform
 
 Direction = Literal["forward", "backward"]
@@ -87,7 +87,7 @@ class PlanarTerrainFamily(TaskFamily[PlanarTerrainTask]):
     action_size = 6
     reset_noise_size = 17
     reward_terms = ("progress", "control", "upright")
-    feature_size = len(SurfaceKind.__args__) + 5  # type: ignore[attr-defined]
+    feature_size = len(SURFACE_KINDS) + 5
 
     _by_name: ClassVar[dict[str, Parameter]] = {parameter.name: parameter for parameter in parameters}
 
@@ -126,7 +126,7 @@ class PlanarTerrainFamily(TaskFamily[PlanarTerrainTask]):
                 raise TaskError(f"{self.name} task, parameter '{name}' must be from {low:g} to {high:g}, got {value:g}")
 
     def features(self, task: PlanarTerrainTask) -> np.ndarray:
-        kinds = [float(task.surface == kind) for kind in SurfaceKind.__args__]  # type: ignore[attr-defined]
+        kinds = [float(task.surface == kind) for kind in SURFACE_KINDS]
         sign = _sign(task)
         numbers = [
             task.slope_rad / 0.15,
@@ -150,7 +150,7 @@ class PlanarTerrainFamily(TaskFamily[PlanarTerrainTask]):
         ground.pos = [0.0, 0.0, low]
         wall = spec.geom("wall")
         wall_x = -_sign(task) * (task.wall_distance_m + wall.size[0])
-        wall.pos = [wall_x, 0.0, float(ground_height(task, np.array([wall_x]))[0]) + 0.6]
+        wall.pos = [wall_x, 0.0, float(ground_height(task, np.array([wall_x]))[0]) + 0.5]
         for geom in (ground, wall):
             geom.friction = [task.friction, 0.005, 0.0001]
         if visual:
@@ -226,3 +226,27 @@ def _runner_xml() -> str:
 
 def _decorate(spec: mujoco.MjSpec) -> None:
     """Sky, grid and light for pictures; nothing that the physics would notice."""
+    texture, two_d = mujoco.mjtTexture, int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
+    gradient = int(mujoco.mjtBuiltin.mjBUILTIN_GRADIENT)
+    checker = int(mujoco.mjtBuiltin.mjBUILTIN_CHECKER)
+    sky = {"rgb1": [0.42, 0.64, 0.86], "rgb2": [0.95, 0.96, 0.96], "width": 256, "height": 1536}
+    spec.add_texture(name="sky", type=int(texture.mjTEXTURE_SKYBOX), builtin=gradient, **sky)
+    grid = {"rgb1": [0.70, 0.76, 0.80], "rgb2": [0.60, 0.67, 0.73], "markrgb": [0.93, 0.95, 0.97]}
+    edge = int(mujoco.mjtMark.mjMARK_EDGE)
+    spec.add_texture(
+        name="grid", type=int(texture.mjTEXTURE_2D), builtin=checker, mark=edge, width=512, height=512, **grid
+    )
+    material = spec.add_material(name="grid", texuniform=True, texrepeat=[1.0, 1.0], reflectance=0.0, specular=0.1)
+    material.textures[two_d] = "grid"
+    ground = spec.geom("ground")
+    ground.material = "grid"
+    ground.rgba = [1.0, 1.0, 1.0, 1.0]
+    spec.worldbody.add_light(
+        name="sun",
+        type=int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL),
+        pos=[0.0, -2.0, 6.0],
+        dir=[0.25, 0.55, -1.0],
+        diffuse=[0.62, 0.59, 0.54],
+        specular=[0.25, 0.25, 0.25],
+        castshadow=True,
+    )
