@@ -173,11 +173,13 @@ class RobustPPO(_PPO):
 
     def state(self) -> dict[str, Tensor]:
         weights = {f"policy/{name}": value.detach().clone() for name, value in self.model.policy.state_dict().items()}
-        return weights | adam_state(self.model.policy.optimizer, "optimiser")
+        counter = {"updates": torch.tensor(self.model._n_updates)}
+        return weights | counter | adam_state(self.model.policy.optimizer, "optimiser")
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         load_tensors(self.model.policy.state_dict(), "policy", state)
         load_adam_state(self.model.policy.optimizer, "optimiser", state)
+        self.model._n_updates = int(state["updates"])
 
 
 class OraclePPO(RobustPPO):
