@@ -6,8 +6,6 @@ import difflib
 from importlib import import_module
 from typing import Any
 
-import torch
-
 from envs.errors import UserError
 
 AGENTS = {
@@ -34,5 +32,7 @@ def agent_class(name: str) -> Any:
 
 def make_agent(name: str, config: Any, observation_size: int, action_size: int, horizon: int, seed: int) -> Any:
     """An untrained agent. `observation_size` is that of the batch it will act in (features included if privileged)."""
+    import torch  # here, so that the names above are known in no time
+
     generator = torch.Generator().manual_seed(seed)
     return agent_class(name)(config, observation_size, action_size, horizon, generator)
