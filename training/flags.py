@@ -1,6 +1,6 @@
 """A run's config from a file and from flags. The flags are the fields of the agent's config and of `TrainConfig`.
 
-Nothing heavy is imported above: the help of `quickstudy train maml` reads the fields from the source, to answer at once.
+Nothing heavy is imported above: `quickstudy train maml --help` reads the fields from the source, to answer at once.
 """
 
 from __future__ import annotations
