@@ -281,8 +281,7 @@ def _grip(task: GraspTask) -> _Grip:
     used = pieces(task)
     part, bodies = used[0], used[1:]
     axis = turn_matrix(part.turn)[:, 0]
-    half = max((part.extent[0] - part.extent[1]) / 2, 0.0) if part.extent[0] < 2 * PAD_HALF_LENGTH + 0.02 else 0.0
-    half = max(half, part.extent[0] / 2 - PAD_HALF_LENGTH, 0.0) if part.extent[0] > part.extent[1] else 0.0
+    half = max(part.extent[0] / 2 - PAD_HALF_LENGTH, 0.0) if part.shape == "box" or part.lies else 0.0
     places = np.linspace(-half, half, 41)
     centre = part.centre.copy()
     centre[2] = max(centre[2], 0.005 + PAD_HEIGHT)

@@ -25,8 +25,8 @@ PARAMETERS = (
     Parameter("part_height_m", "m", "extent of the part upwards", (0.014, 0.065), ((0.014, 0.06),)),
     Parameter("part_turn_rad", "rad", "how the part is turned from x", (-1.6, 1.6), ((-1.6, 1.6),)),
     Parameter("yaw_rad", "rad", "how the object is turned on the table", (-3.15, 3.15), ((-3.15, 3.15),)),
-    Parameter("mass_kg", "kg", "mass of the whole object", (0.06, 0.22), ((0.22, 0.3),)),
-    Parameter("friction", "", "sliding friction between fingers and object", (0.8, 1.5), ((0.6, 0.8),)),
+    Parameter("mass_kg", "kg", "mass of the whole object", (0.06, 0.22), ((0.22, 0.26),)),
+    Parameter("friction", "", "sliding friction between fingers and object", (0.8, 1.5), ((0.65, 0.8),)),
 )
 
 BAR_SHAPES = ("box", "capsule", "cylinder")
@@ -41,8 +41,8 @@ def draw_task(rng: np.random.Generator, ood: bool) -> GraspTask:
         kind=kind,
         **values,
         yaw_rad=uniform(rng, (-math.pi, math.pi)),
-        mass_kg=uniform(rng, (0.22, 0.3) if ood else (0.06, 0.22)),
-        friction=uniform(rng, (0.6, 0.8) if ood else (0.8, 1.5)),
+        mass_kg=uniform(rng, (0.22, 0.26) if ood else (0.06, 0.22)),
+        friction=uniform(rng, (0.65, 0.8) if ood else (0.8, 1.5)),
     )
 
 
@@ -151,8 +151,8 @@ def _tee(rng: np.random.Generator, ood: bool) -> dict:
 
 def _ell(rng: np.random.Generator, ood: bool) -> dict:
     """A long block with a stem from one end of its long side."""
-    body = ("box", uniform(rng, (0.09, 0.12)), uniform(rng, (0.075, 0.082)), uniform(rng, (0.02, 0.035)))
-    along = round((body[1] / 2 - 0.015) * float(rng.choice((-1.0, 1.0))), 4)
+    body = ("box", uniform(rng, (0.085, 0.11)), uniform(rng, (0.075, 0.082)), uniform(rng, (0.02, 0.035)))
+    along = round((body[1] / 2 - 0.018) * float(rng.choice((-1.0, 1.0))), 4)
     return _bar(rng, body=body, length=(0.055, 0.08), side="y", along=along)
 
 
