@@ -29,7 +29,7 @@ TRAIN_CONFIG = ("training.loop", "TrainConfig")
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of a config as its source states it."""
+    """One field of a config as its source states it. default: as it would be typed."""
 
     name: str
     kind: str
@@ -39,6 +39,17 @@ class Setting:
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def usage(self) -> str:
+        """How the flag is typed: `--hidden-sizes INT ...`, `--first-order, --no-first-order`."""
+        if self.kind == "bool":
+            return f"{self.flag}, --no-{self.flag[2:]}"
+        if self.kind.startswith("Literal["):
+            return f"{self.flag} {{{','.join(ast.literal_eval('[' + self.kind[len('Literal[') :]))}}}"
+        if self.kind.startswith("tuple["):
+            return f"{self.flag} {self.kind[len('tuple[') :].partition(',')[0].upper()} ..."
+        return f"{self.flag} {self.kind.replace(' | ', '|').upper()}"
 
 
 def settings_of(module: str, class_name: str = "") -> list[Setting]:
@@ -62,10 +73,13 @@ def settings_of(module: str, class_name: str = "") -> list[Setting]:
             continue
         documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
         meaning = " ".join(str(following.value.value).split()) if documented else ""  # type: ignore[union-attr]
-        settings.append(
-            Setting(ast.unparse(field.target), ast.unparse(field.annotation), ast.unparse(field.value), meaning)
-        )
+        settings.append(Setting(ast.unparse(field.target), ast.unparse(field.annotation), _typed(field.value), meaning))
     return settings
+
+
+def _typed(default: ast.expr) -> str:
+    value = ast.literal_eval(default)
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def run_config(agent: str, family: str, file: Path | None, flags: Sequence[str], own_flags: Iterable[str]) -> RunConfig:

@@ -1,0 +1,241 @@
+"""What may be typed after `quickstudy`: commands, flags, their help, and one-line complaints.
+
+Nothing heavy is imported, so that `--help` answers at once. What each command does is in `quickstudy.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from agents.catalogue import AGENTS, TRAINABLE
+from envs.errors import UserError
+from training.flags import TRAIN_CONFIG, settings_of, unknown_argument
+
+SPLITS = ("train", "test", "ood")
+UNTRAINED = ("ppo", "random")  # agents that start each task from scratch, and so need no run
+
+EXIT_CODES = """\
+exit codes: 0 done; 1 doctor found something broken; 2 bad input, and one line on stderr says what would be right;
+130 Ctrl-C; 143 SIGTERM. A fault of quickstudy's own keeps its traceback (and exits with 1)."""
+
+RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
+AS_HELP = "give RUN's weights to another arm: a run of ppo-robust can start ppo-finetuned"
+FAMILY_HELP = "grasp, terrain or terrain-planar"
+SPLIT_HELP = "train, test (same ranges, other tasks) or ood (outside the ranges); default test"
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help as written, with room for the flags."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, max_help_position=26, **options)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its complaints as `UserError`s and its help as written."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=Help, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+class TrainHelp(argparse.Action):
+    """`train --help`, followed by the settings of the agent that was named before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *rest: Any) -> None:
+        parser.print_help()
+        if namespace.agent in TRAINABLE:
+            print(f"\nsettings of {namespace.agent}:")
+            _print_settings(AGENTS[namespace.agent].partition(":")[0])
+            print("\nsettings of the training:")
+            _print_settings(*TRAIN_CONFIG, without=("--steps", "--seed"))
+        parser.exit()
+
+
+def _print_settings(module: str, class_name: str = "", without: tuple[str, ...] = ()) -> None:
+    for setting in settings_of(module, class_name):
+        if setting.flag not in without:
+            print(f"  {setting.usage}\n      {setting.meaning} (default: {setting.default})")
+
+
+def whole_number(text: str) -> int:
+    """0, 1, 2, ...; 1e6 and 1_000_000 are fine too."""
+    try:
+        number = float(text)
+        if number >= 0 and number == int(number):
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"'{text}' is not a whole number: use 0, 1, 2, ...")
+
+
+def counting_number(text: str) -> int:
+    """1, 2, 3, ..."""
+    number = whole_number(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("must be 1 or more, got 0")
+    return number
+
+
+def file_of(suffix: str) -> Callable[[str], Path]:
+    """A file name that must end so."""
+
+    def parse(text: str) -> Path:
+        if Path(text).suffix.lower() != suffix:
+            raise argparse.ArgumentTypeError(f"'{text}' must end in {suffix}")
+        return Path(text)
+
+    return parse
+
+
+OVERVIEW = """\
+Robots that learn fast: families of MuJoCo tasks, agents that have learned how to learn them, and how quickly each
+adapts to tasks it has never seen, beside PPO."""
+
+START = """\
+to begin with:
+  quickstudy families
+  quickstudy preview terrain-planar --out tasks.png
+  quickstudy train rl2 terrain-planar --steps 1e6 --out runs/first
+  quickstudy evaluate runs/first
+  quickstudy render runs/first --against ppo --out first.mp4
+"""
+
+
+def make_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The whole parser, and that of each command by name."""
+    parser = Parser(prog="quickstudy", description=OVERVIEW, epilog=f"{START}\n{EXIT_CODES}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    made: dict[str, Parser] = {}
+
+    def command(name: str, about: str, example: str, **options: Any) -> Parser:
+        """`about`: the first line is what the overview says."""
+        added = commands.add_parser(
+            name,
+            help=about.partition("\n")[0],
+            description=about,
+            epilog=f"example:\n  {example}\n\n{EXIT_CODES}",
+            **options,
+        )
+        added.set_defaults(command=name)
+        made[name] = added
+        return added
+
+    this = command(
+        "families",
+        "what there is: task parameters with units and ranges, sizes, rewards",
+        "quickstudy families",
+    )
+    this.add_argument("--json", action="store_true", help="the same as JSON")
+
+    this = command(
+        "preview",
+        "a contact sheet of sampled tasks",
+        "quickstudy preview grasp --split ood --count 12 --out ood.png",
+    )
+    this.add_argument("family", metavar="FAMILY", help=FAMILY_HELP)
+    this.add_argument("--split", metavar="S", choices=SPLITS, default="train", help="train (default), test or ood")
+    this.add_argument("--count", metavar="N", type=counting_number, default=12, help="how many tasks; default 12")
+    this.add_argument("--seed", metavar="N", type=whole_number, default=0, help="samples the tasks; default 0")
+    this.add_argument("--scripted", action="store_true", help="show too how the scripted controller ends each")
+    this.add_argument("--out", metavar="FILE.png", type=Path, help="default out/preview-FAMILY-SPLIT.png")
+
+    this = command(
+        "train",
+        "train an agent over a family's training tasks, into a new run directory\n\n"
+        "Besides the flags below, every field of the agent's config and of the training's is a flag:\n"
+        "`quickstudy train maml --help` lists them. Flags override the file, and the file overrides the defaults.",
+        "quickstudy train maml grasp --seed 1 --steps 3e6 --inner-lr 0.05 --out runs/maml",
+        add_help=False,
+    )
+    this.add_argument("-h", "--help", action=TrainHelp, nargs=0, help="say this, and the settings of AGENT if given")
+    this.add_argument("agent", metavar="AGENT", help=f"one of {', '.join(TRAINABLE)}")
+    this.add_argument("family", metavar="FAMILY", help=FAMILY_HELP)
+    this.add_argument("--seed", metavar="N", type=whole_number, help="decides every random number; default 0")
+    this.add_argument("--steps", metavar="N", type=counting_number, help="environment steps to train for; default 3e6")
+    this.add_argument("--out", metavar="RUN", type=Path, help="a new folder; default runs/AGENT-FAMILY-SEED")
+    this.add_argument(
+        "--config", metavar="FILE.toml", type=Path, help="tables [agent_config] and [train]; or config.json of a run"
+    )
+
+    this = command(
+        "resume",
+        "go on with an interrupted run, bit for bit as if it had not been",
+        "quickstudy resume runs/maml",
+    )
+    this.add_argument("run", metavar="RUN", type=Path, help="its folder")
+    this.add_argument("--steps", metavar="N", type=counting_number, help="train to this many steps instead")
+
+    this = command(
+        "evaluate",
+        "let a trained agent adapt to tasks it has never seen: raw table, summary and report",
+        "quickstudy evaluate runs/maml --split ood --tasks 40 --episodes 20 --out maml-ood",
+    )
+    this.add_argument("run", metavar="RUN", help=RUN_HELP)
+    this.add_argument("--split", metavar="S", choices=SPLITS, default="test", help=SPLIT_HELP)
+    this.add_argument("--tasks", metavar="N", type=counting_number, default=20, help="how many; default 20")
+    this.add_argument(
+        "--episodes", metavar="N", type=counting_number, default=20, help="adaptation episodes on each; default 20"
+    )
+    this.add_argument("--as", dest="as_name", metavar="AGENT", help=AS_HELP)
+    this.add_argument("--out", metavar="DIR", type=Path, help="default out/RUN-SPLIT")
+
+    this = command(
+        "render",
+        "film an agent as it adapts to one task, episode by episode",
+        "quickstudy render runs/maml --split test --task 3 --against ppo --out maml.mp4",
+    )
+    this.add_argument("run", metavar="RUN", help=RUN_HELP)
+    this.add_argument("--against", metavar="RUN", help="another run beside it, or ppo or random from scratch")
+    this.add_argument("--split", metavar="S", choices=SPLITS, default="test", help=SPLIT_HELP)
+    this.add_argument("--task", metavar="N", type=whole_number, default=0, help="its number in the split; default 0")
+    this.add_argument("--as", dest="as_name", metavar="AGENT", help=AS_HELP)
+    this.add_argument("--episodes", metavar="N", type=counting_number, default=20, help="to adapt for; default 20")
+    this.add_argument("--seed", metavar="N", type=whole_number, default=0, help="of starts and exploration; default 0")
+    this.add_argument("--out", metavar="FILE.mp4", type=file_of(".mp4"), help="default out/RUN-SPLIT-TASK.mp4")
+
+    this = command(
+        "benchmark",
+        "agents beside PPO on held-out tasks: a grid of cells, then the summary and the report\n\n"
+        "Finished cells are kept: an interrupted benchmark goes on where it stopped.",
+        "quickstudy benchmark demo --out demo",
+    )
+    this.add_argument("preset", metavar="PRESET", help="which grid")
+    this.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder, or one to go on with")
+
+    this = command(
+        "report", "summary.json and report.html once more from a folder's raw table", "quickstudy report demo"
+    )
+    this.add_argument("directory", metavar="DIR", type=Path, help="what `evaluate` or `benchmark` wrote")
+
+    command(
+        "doctor",
+        "versions, threads, memory, disk, physics, rendering, films: what is wrong, and the mend",
+        "quickstudy doctor",
+    )
+    return parser, made
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """`command` and its arguments; `settings` are those of `train` that belong to the agent and the training.
+
+    Raises `UserError`, and `SystemExit` after a `--help`.
+    """
+    parser, commands = make_parser()
+    name = arguments[0] if arguments else "--help"
+    if not name.startswith("-") and name not in commands:
+        close = difflib.get_close_matches(name, commands, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(commands)}"
+        raise UserError(f"no command is called '{name}': {hint}")
+    parsed, rest = parser.parse_known_args(arguments or [name])
+    parsed.settings = rest
+    if parsed.settings and parsed.command != "train":
+        flags = commands[parsed.command]._option_string_actions
+        raise UserError(unknown_argument(parsed.settings[0], flags, f"quickstudy {parsed.command} --help"))
+    return parsed

@@ -1,0 +1,217 @@
+"""quickstudy's commands: what each line typed at the command line does. The one file that knows everyone.
+
+What a command needs is imported when it runs: torch and MuJoCo take longer to import than `--help` may take to answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import doctor
+from command_line import UNTRAINED, parse
+from envs.errors import UserError
+
+if TYPE_CHECKING:
+    from envs.task import TaskFamily
+
+
+OUT = Path("out")  # where results go that no --out names
+
+
+def plain_name(reference: str) -> str:
+    """A run's folder or shipped name as part of a file name: `runs/first` is `first`, `maml/grasp` is `maml-grasp`."""
+    path = Path(reference)
+    return path.resolve().name if path.exists() else reference.replace("/", "-")
+
+
+def refuse_to_overwrite(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} is there already: remove it, or name another with --out")
+
+
+# The commands. Each takes its parsed arguments and returns the exit code.
+
+
+def families(args: argparse.Namespace) -> int:
+    from envs.describe import describe
+    from envs.families import FAMILIES, make_family
+
+    described = [describe(make_family(name)) for name in FAMILIES]
+    if args.json:
+        print(json.dumps(described, indent=2))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for family in described:
+        console.print(f"\n[bold]{family['name']}[/bold]  version {family['version']}", highlight=False)
+        console.print(
+            f"{family['about']}\n{family['scoring']}\n"
+            f"episode: {family['horizon']} control steps at {family['control_rate_hz']:g} Hz, "
+            f"{family['episode_seconds']:g} s; physics at {family['physics_rate_hz']:g} Hz\n"
+            f"observation: {family['observation_size']} numbers; action: {family['action_size']} numbers in [-1, 1]\n"
+            f"reward: {' + '.join(family['reward_terms'])}",
+            highlight=False,
+            markup=False,
+        )
+        table = Table("parameter", "unit", "meaning", "train and test", "ood", box=None, padding=(0, 2, 0, 0))
+        for parameter in family["parameters"]:
+            values = [_values(parameter["kind"], parameter["values"][split]) for split in ("train", "ood")]
+            table.add_row(parameter["name"], parameter["unit"] or "-", parameter["meaning"], *values)
+        console.print(table)
+    return 0
+
+
+def _values(kind: str, values: list[Any]) -> str:
+    if kind == "choice":
+        return ", ".join(values)
+    return " or ".join(f"{low:g} to {high:g}" for low, high in values)
+
+
+def train(args: argparse.Namespace) -> int:
+    from training.flags import run_config
+    from training.train import train as train_run
+
+    config = run_config(args.agent, args.family, args.config, args.settings, ("--seed", "--steps", "--out", "--config"))
+    given = {name: getattr(args, name) for name in ("seed", "steps") if getattr(args, name) is not None}
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, **given))
+    out = args.out or Path("runs") / f"{args.agent}-{args.family}-{config.train.seed}"
+    run = train_run(config, out)
+    print(f"trained: {run.path}; look at it with `quickstudy evaluate {run.path}` or `quickstudy render {run.path}`")
+    return 0
+
+
+def resume(args: argparse.Namespace) -> int:
+    from training.train import resume as resume_run
+
+    print(f"trained: {resume_run(args.run, args.steps).path}")
+    return 0
+
+
+def preview(args: argparse.Namespace) -> int:
+    from envs.families import make_family
+    from evaluation.preview import preview as draw_preview
+
+    family = make_family(args.family)
+    out = args.out or OUT / f"preview-{args.family}-{args.split}.png"
+    refuse_to_overwrite(out)
+    print(draw_preview(family, args.split, args.count, out, seed=args.seed, scripted=args.scripted))
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from evaluation.benchmark import evaluate as evaluate_agent
+
+    out = args.out or OUT / f"{plain_name(args.run)}-{args.split}"
+    evaluate_agent(args.run, args.split, args.tasks, args.episodes, out, as_name=args.as_name)
+    return 0
+
+
+def render(args: argparse.Namespace) -> int:
+    from evaluation.film import film
+    from evaluation.protocol import held_out_tasks
+    from training.run import load_agent
+
+    first = load_agent(args.run, as_name=args.as_name)
+    agents = [("", first.agent)]
+    if args.against in UNTRAINED:
+        agents.append(("", _untrained(args.against, first.family, args.seed)))
+    elif args.against:
+        second = load_agent(args.against)
+        if second.family.name != first.family.name:
+            raise UserError(
+                f"{args.run} was trained on {first.family.name}, {args.against} on {second.family.name}: "
+                "only agents of one family can be shown side by side"
+            )
+        agents.append(("", second.agent))
+    name = first.family.name
+    out = args.out or OUT / f"{plain_name(args.run)}-{args.split}-{args.task}.mp4"
+    refuse_to_overwrite(out)
+    task = held_out_tasks(first.family, args.split, args.task + 1, task_seed=0)[args.task]
+    print(
+        film(agents, first.family, task, args.episodes, args.seed, out, title=f"{name}, {args.split} task {args.task}")
+    )
+    return 0
+
+
+def _untrained(name: str, family: TaskFamily[Any], seed: int) -> Any:
+    """An arm that starts each task from scratch, with its default config."""
+    from agents.catalogue import agent_class, make_agent
+
+    config = agent_class(name).config_type()
+    return make_agent(name, config, family.observation_size, family.action_size, family.horizon, seed)
+
+
+def benchmark(args: argparse.Namespace) -> int:
+    from evaluation.benchmark import run_benchmark
+    from evaluation.presets import find_preset
+
+    run_benchmark(find_preset(args.preset), args.out)
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    from evaluation.report import write_report
+
+    print(write_report(args.directory))
+    return 0
+
+
+def examine_machine(args: argparse.Namespace) -> int:
+    findings = []
+    for finding in doctor.examine():
+        findings.append(finding)
+        print(f"{finding.state:<8} {finding.subject:<18} {finding.found}", flush=True)
+        if finding.mend:
+            print(f"{'':<27} -> {finding.mend}")
+    broken = [finding.subject for finding in findings if finding.state == "broken"]
+    print(f"\nbroken: {', '.join(broken)}" if broken else "\nnothing is broken")
+    return 1 if broken else 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "families": families,
+    "preview": preview,
+    "train": train,
+    "resume": resume,
+    "evaluate": evaluate,
+    "render": render,
+    "benchmark": benchmark,
+    "report": report,
+    "doctor": examine_machine,
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse and do; returns the exit code. Raises `UserError`, and whatever a fault of quickstudy's own raises."""
+    args = parse(arguments)
+    if args.command != "doctor" and (wrong := doctor.misplaced_floor()):
+        raise UserError(wrong)
+    return COMMANDS[args.command](args)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script. Returns the exit code; only a fault of quickstudy's own leaves as an exception."""
+    try:
+        return run(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        print(f"quickstudy: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("quickstudy: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `quickstudy families | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())
