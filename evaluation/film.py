@@ -34,7 +34,7 @@ class FilmConfig:
     """Pixels of the film; even."""
     fps: int = 25
     """Frames a second; positions between control steps are interpolated."""
-    seconds: float = 40.0
+    seconds: float = 30.0
     """Longest running time without the title: a longer adaptation is played faster, and says so."""
     title_seconds: float = 1.5
     """How long the card with the task's parameters stands."""
@@ -174,9 +174,9 @@ def draw(
 
     for stage in scenes:
         clips = [panel.clip(stage) for panel in panels]
-        for number in range(play + hold):
-            passed = min(number / (play - 1), 1.0)
-            ended = number >= play - 1
+        for number in range(play):
+            passed = number / (play - 1)
+            ended = number == play - 1
             pictures = []
             for panel, clip in zip(panels, clips, strict=True):
                 picture = renderer.frame(_position(renderer, clip, passed))
@@ -195,7 +195,7 @@ def draw(
                     note=note,
                 )
                 pictures.append(caption_frame(picture, caption))
-            yield np.concatenate(pictures, axis=1)
+            yield from itertools.repeat(np.concatenate(pictures, axis=1), 1 + hold if ended else 1)
 
 
 def _position(renderer: TaskRenderer, clip: Clip, passed: float) -> np.ndarray:

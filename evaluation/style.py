@@ -78,7 +78,7 @@ def quantity(value: Any, unit: str) -> str:
         scaled, shown = value * 100, "cm"
     elif unit == "kg" and 0 < abs(value) < 1:
         scaled, shown = value * 1000, "g"
-    number = f"{scaled:.0f}" if abs(scaled) >= 100 or shown == "°" else f"{scaled:.3g}"
+    number = f"{scaled:.0f}" if abs(scaled) >= 10 or shown == "°" else f"{scaled:.2g}"
     number = "0" if float(number) == 0 else number
     if shown in ("", "1", "-"):
         return number
@@ -92,9 +92,16 @@ def parameter_label(name: str, unit: str) -> str:
 
 
 def describe(family: TaskFamily[Any], task: Task) -> list[str]:
-    """A task's parameters in words, in the family's order: `['shape mug', 'mass 210 g', 'yaw 30°']`."""
-    return [
-        f"{parameter_label(p.name, p.unit)} {quantity(getattr(task, p.name), p.unit)}"
-        for p in family.parameters
-        if hasattr(task, p.name)
-    ]
+    """A task's parameters in words, in the family's order: `['mug', 'mass 210 g', 'yaw 30°']`.
+
+    A first parameter that is a choice names the task and goes without its label. Left out are zeros, which say that a
+    parameter does not apply (the slope of flat ground), and numbers that only seed something.
+    """
+    words = []
+    for number, p in enumerate(family.parameters):
+        value = getattr(task, p.name, 0)
+        if isinstance(value, str):
+            words.append(value if number == 0 else f"{parameter_label(p.name, p.unit)} {value}")
+        elif value and not p.name.endswith("seed"):
+            words.append(f"{parameter_label(p.name, p.unit)} {quantity(value, p.unit)}")
+    return words

@@ -1,0 +1,124 @@
+"""A contact sheet: sampled tasks of a family, each drawn as it begins, with its parameters written under it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from envs.errors import UserError
+from envs.rendering import TaskRenderer
+from envs.task import Split, Task, TaskFamily
+from evaluation.recording import Clip, record_scripted
+from evaluation.style import FAILURE, SUCCESS, describe, font, rgb
+
+PAPER = (250, 250, 248)
+INK = (32, 36, 42)
+SOFT = (104, 110, 118)
+CELL = (400, 300)  # pixels of one frame
+GAP = 28
+LINE = 21
+
+
+def preview(
+    family: TaskFamily[Any], split: Split, count: int, out: Path, *, seed: int = 0, scripted: bool = False
+) -> Path:
+    """Draw `count` sampled tasks of a split into an image file (.png, .jpg or .webp); returns `out`.
+
+    seed: samples the tasks and their initial states.
+    scripted: add a second row to each task, the end of an episode of the family's scripted controller.
+    Raises `UserError` for a count below 1, another kind of file, or a place that cannot be written.
+    """
+    out = Path(out)
+    if count < 1:
+        raise UserError(f"a preview shows at least 1 task, got {count}")
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UserError(f"a preview is a .png, .jpg or .webp file, got '{out}'")
+    tasks = family.sample(split, count, np.random.default_rng(seed))
+    sheet = contact_sheet(family, split, tasks, seed=seed, scripted=scripted)
+    beside = out.with_name(f".{out.stem}.{os.getpid()}.part{out.suffix}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(beside)
+        beside.replace(out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return out
+
+
+def contact_sheet(
+    family: TaskFamily[Any], split: Split, tasks: Sequence[Task], *, seed: int = 0, scripted: bool = False
+) -> Image.Image:
+    """The sheet as a picture, RGB."""
+    clips = record_scripted(family, tasks, seed)
+    cells = [_cell(family, task, clip, scripted) for task, clip in zip(tasks, clips, strict=True)]
+    columns = _columns(len(cells))
+    rows = -(-len(cells) // columns)
+    wide, tall = CELL[0], max(cell.height for cell in cells)
+    head = 104
+    size = GAP + columns * (wide + GAP), head + rows * (tall + GAP)
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, 52), family.name, font=font(34, bold=True), fill=INK, anchor="ls")
+    noun = "task" if len(tasks) == 1 else "tasks"
+    about = f"{len(tasks)} sampled {noun} of the {split} split · version {family.version}"
+    if scripted:
+        solved = sum(clip.success for clip in clips)
+        about += f" · the scripted controller ends {solved} of them with success"
+    draw.text((GAP, 80), about, font=font(16), fill=SOFT, anchor="ls")
+    for number, cell in enumerate(cells):
+        row, column = divmod(number, columns)
+        sheet.paste(cell, (GAP + column * (wide + GAP), head + row * (tall + GAP)))
+    return sheet
+
+
+def _columns(count: int) -> int:
+    """As many as make the sheet a little wider than tall."""
+    return count if count <= 3 else min(6, int(np.ceil(np.sqrt(count))))
+
+
+def _cell(family: TaskFamily[Any], task: Task, clip: Clip, scripted: bool) -> Image.Image:
+    with TaskRenderer(family, task, *CELL) as renderer:
+        pictures = [renderer.frame(clip.qpos[0])]
+        if scripted:
+            pictures.append(renderer.frame(clip.qpos[-1]))
+    name, *rest = describe(family, task) or [family.name]
+    lines = [name, *_wrapped(rest)]
+    tall = len(pictures) * (CELL[1] + 6) + 8 + LINE * len(lines)
+    cell = Image.new("RGB", (CELL[0], tall), PAPER)
+    draw = ImageDraw.Draw(cell)
+    for row, picture in enumerate(pictures):
+        cell.paste(Image.fromarray(picture), (0, row * (CELL[1] + 6)))
+    if scripted:
+        _outcome(draw, clip.success, CELL[1] + 6)
+    y = len(pictures) * (CELL[1] + 6) + 8
+    for number, line in enumerate(lines):
+        first = number == 0
+        draw.text((0, y + number * LINE), line, font=font(15, bold=first), fill=INK if first else SOFT, anchor="lt")
+    return cell
+
+
+def _outcome(draw: ImageDraw.ImageDraw, success: bool, top: int) -> None:
+    text, colour = ("success", SUCCESS) if success else ("failed", FAILURE)
+    letters = font(15, bold=True)
+    box = (10, top + 10, 10 + letters.getlength(text) + 24, top + 38)
+    draw.rounded_rectangle(box, radius=14, fill=rgb(colour))
+    draw.text(((box[0] + box[2]) / 2, top + 24), text, font=letters, fill=(255, 255, 255), anchor="mm")
+
+
+def _wrapped(parts: Sequence[str]) -> list[str]:
+    """Parameters, joined by dots, in lines no wider than a cell."""
+    lines: list[str] = []
+    for part in parts:
+        joined = f"{lines[-1]} · {part}" if lines else part
+        if lines and font(15).getlength(joined) <= CELL[0]:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return lines
