@@ -37,8 +37,8 @@ THRESHOLDS = (50, 80, 90)  # percent of the oracle
 class Curves:
     """All probes of one agent on one split: P probes, S seeds, T tasks.
 
-    episodes [P]: adaptation episodes before each probe. tasks [T]: their numbers. steps, returns, success [P, S, T]: steps
-    spent by then, and means over the initial states of a probe. adapts: whether there was anything to learn from.
+    episodes [P]: adaptation episodes before each probe. tasks [T]: their numbers. steps, returns, success [P, S, T]:
+    steps spent by then, and means over the initial states of a probe. adapts: whether there was anything to learn from.
     """
 
     episodes: np.ndarray
@@ -93,7 +93,7 @@ def summarise(episodes: Sequence[Episode], protocol: Protocol) -> Summary:
     groups: dict[tuple[str, str], dict[str, list[Episode]]] = defaultdict(lambda: defaultdict(list))
     for row in episodes:
         groups[row.family, row.split][row.agent].append(row)
-    order = sorted(groups, key=lambda key: (key[0], SPLITS.index(key[1])))  # type: ignore[arg-type]
+    order = sorted(groups, key=lambda key: (key[0], SPLITS.index(key[1])))
     results = tuple(_split_summary(family, split, groups[family, split], protocol) for family, split in order)
     return Summary(protocol, results, _gaps(results))
 
@@ -242,7 +242,7 @@ def _gaps(results: Sequence[SplitSummary]) -> tuple[Gap, ...]:
     gaps = []
     for seen in results:
         for unseen in results:
-            if seen.family != unseen.family or SPLITS.index(seen.split) >= SPLITS.index(unseen.split):  # type: ignore[arg-type]
+            if seen.family != unseen.family or SPLITS.index(seen.split) >= SPLITS.index(unseen.split):
                 continue
             theirs = {agent.agent: agent.final for agent in unseen.agents}
             for agent in seen.agents:

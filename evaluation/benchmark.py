@@ -1,0 +1,237 @@
+"""A benchmark is a grid of cells (agent, family, seed, split); `evaluate` is a benchmark of one cell.
+
+    DIR/
+        protocol.json    what is measured, and with what; a folder belongs to one protocol
+        tasks.json       the held-out tasks
+        cells/           one table for each finished cell: kept, never computed again
+        episodes.csv     all of them together
+        summary.json     every figure, computed from that table
+        films/           adaptation, episode by episode
+        report.html      the page
+
+A cell's table is written beside its place and renamed, so an interrupted benchmark continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from envs.errors import UserError
+from envs.task import Split, Task, TaskFamily
+from evaluation.grid import Cell, Grid, grid_of
+from evaluation.listing import print_summary
+from evaluation.presets import Preset, find_preset
+from evaluation.progress import GridProgress
+from evaluation.protocol import Budget, adapt_to_tasks, held_out_tasks, planned_steps
+from evaluation.summarise import curves_of, summarise_directory
+from evaluation.summary import PROTOCOL_FILE, Protocol, Summary, read_protocol, write_protocol
+from evaluation.table import EPISODES_FILE, TASKS_FILE, Episode, read_episodes, write_episodes, write_tasks
+from training.provenance import present, versions
+from training.run import load_agent
+
+MAY_DIFFER = ("command", "versions")  # of the protocol, between an interrupted benchmark and what goes on with it
+
+
+def run_benchmark(
+    preset: Preset | str,
+    directory: Path,
+    *,
+    threads: int = 0,
+    console: Console | None = None,
+    report: bool = True,
+) -> Summary:
+    """Run what is missing of a preset's grid, then write the table, the summary, the films and the report.
+
+    threads: physics threads, 0 for all processors; the results do not depend on it. report: write the page.
+    Raises `UserError` before anything is written where a trained agent is missing or the folder holds something else.
+    """
+    preset = find_preset(preset) if isinstance(preset, str) else preset
+    console, directory = console or Console(), Path(directory)
+    command = f"quickstudy benchmark {preset.name} --out {directory.name}"
+    grid = grid_of(preset)
+    summary = _run(grid, directory, command, threads, console)
+    for family in preset.families if preset.film else ():
+        _film(preset.film, family, grid, directory, console)
+    print_summary(console, summary)
+    if report:
+        from evaluation.report import write_report
+
+        console.print(f"report: {write_report(directory)}", highlight=False, soft_wrap=True)
+    return summary
+
+
+def evaluate(
+    reference: str | Path,
+    split: Split,
+    tasks: int,
+    episodes: int,
+    out: Path,
+    *,
+    as_name: str | None = None,
+    probe_episodes: int = 4,
+    explore_probes: bool = False,
+    task_seed: int = 0,
+    threads: int = 0,
+    console: Console | None = None,
+) -> Summary:
+    """Let one trained agent adapt to held-out tasks; writes the table, the tasks and the summary into `out`.
+
+    reference: a run or a shipped name. as_name: measure its weights as another arm (`ppo-finetuned` from `ppo-robust`).
+    A table of one agent has no scale: its scores are returns. Raises `UserError`.
+    """
+    loaded = load_agent(reference, as_name=as_name)
+    budget = Budget(episodes, probe_episodes=probe_episodes, explore_probes=explore_probes, task_seed=task_seed)
+    seed = loaded.config.train.seed
+    cell = Cell(loaded.agent.name, loaded.family.name, seed, split, str(reference), budget)
+    words = ["quickstudy evaluate", present(str(reference)), f"--split {split} --tasks {tasks} --episodes {episodes}"]
+    grid = Grid("evaluate", (cell,), tasks, (seed,), budget)
+    console = console or Console()
+    summary = _run(grid, Path(out), " ".join(words), threads, console)
+    print_summary(console, summary)
+    return summary
+
+
+def _run(grid: Grid, directory: Path, command: str, threads: int, console: Console) -> Summary:
+    sizes = []  # of each cell, in environment steps
+    checkpoints, families = {}, {}
+    for cell in grid.cells:
+        agent, family, origin = cell.load()
+        families[cell.family] = family
+        checkpoints[f"{cell.agent}/{cell.family}/{cell.seed}"] = origin
+        sizes.append(planned_steps(cell.budget, agent.episodes_per_round, grid.tasks, family.horizon))
+    protocol = _protocol(grid, families, checkpoints, command)
+    tasks: dict[str, dict[str, list[Task]]] = {
+        name: {
+            split: held_out_tasks(family, split, grid.tasks, grid.budget.task_seed)
+            for split in dict.fromkeys(cell.split for cell in grid.cells if cell.family == name)
+        }
+        for name, family in families.items()
+    }
+    _claim(directory, protocol)
+    write_tasks(directory / TASKS_FILE, tasks)
+
+    with GridProgress(console, [cell.about for cell in grid.cells], sizes) as progress:
+        for number, cell in enumerate(grid.cells):
+            path = cell.path(directory)
+            if path.exists():
+                progress.kept(number)
+                continue
+            progress.begin(number)
+            agent, family, _ = cell.load()
+            rows = adapt_to_tasks(
+                agent,
+                family,
+                tasks[cell.family][cell.split],
+                cell.split,
+                cell.budget,
+                name=cell.agent,
+                seed=cell.seed,
+                threads=threads,
+                progress=progress.advance,
+            )
+            write_episodes(path, rows)
+            progress.end(_outcome(rows))
+    episodes = [row for cell in grid.cells for row in read_episodes(cell.path(directory))]
+    write_episodes(directory / EPISODES_FILE, episodes)
+    return summarise_directory(directory)
+
+
+def _film(arms: Sequence[str], family_name: str, grid: Grid, directory: Path, console: Console) -> None:
+    """Show arms side by side on the task where the first of them gained most; the film's title says so."""
+    from evaluation.film import film
+
+    cells = [
+        next(cell for cell in grid.cells if (cell.agent, cell.family, cell.seed) == (arm, family_name, 0))
+        for arm in arms
+    ]
+    split = cells[0].split
+    out = directory / "films" / f"{family_name}-{split}.mp4"
+    if out.exists():
+        return
+    curves = curves_of(read_episodes(cells[0].path(directory)))
+    task = int(np.argmax((curves.returns[-1] - curves.returns[0]).mean(axis=0)))
+    loaded = [cell.load() for cell in cells]
+    family = loaded[0][1]
+    listed = held_out_tasks(family, split, grid.tasks, grid.budget.task_seed)
+    title = f"{family_name}, held-out task {task}: where {arms[0]} gained most"
+    try:
+        film(
+            [("", agent) for agent, _, _ in loaded],
+            family,
+            listed[task],
+            grid.budget.episodes,
+            grid.budget.task_seed,
+            out,
+            title=title,
+            progress=console.is_terminal,
+        )
+    except UserError as error:  # a machine that cannot draw still gets its figures
+        console.print(f"no film: {error}", highlight=False, soft_wrap=True, markup=False)
+    else:
+        console.print(f"film: {out}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _protocol(grid: Grid, families: dict[str, TaskFamily[Any]], checkpoints: dict[str, str], command: str) -> Protocol:
+    return Protocol(
+        name=grid.name,
+        command=command,
+        families={name: family.version for name, family in families.items()},
+        splits=tuple(dict.fromkeys(cell.split for cell in grid.cells)),
+        arms=tuple(dict.fromkeys(cell.agent for cell in grid.cells)),
+        episodes=grid.budget.episodes,
+        probe_episodes=grid.budget.probe_episodes,
+        explore_probes=grid.budget.explore_probes,
+        ppo_env_steps=max(cell.budget.max_env_steps for cell in grid.cells),
+        tasks=grid.tasks,
+        task_seed=grid.budget.task_seed,
+        seeds=grid.seeds,
+        horizons={name: family.horizon for name, family in families.items()},
+        checkpoints=checkpoints,
+        versions=versions(),
+    )
+
+
+def _claim(directory: Path, protocol: Protocol) -> None:
+    """Make the folder this protocol's own. Raises `UserError` where it holds another's results, or other things."""
+    if (directory / PROTOCOL_FILE).is_file():
+        before = read_protocol(directory)
+        for field in dataclasses.fields(Protocol):
+            if field.name in MAY_DIFFER:
+                continue
+            old, new = getattr(before, field.name), getattr(protocol, field.name)
+            if old != new:
+                what = _difference(field.name, old, new)
+                raise UserError(f"{directory} holds results with other settings ({what}): use another --out")
+        return
+    try:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise UserError(f"{directory} exists and is neither an empty folder nor a benchmark: use another --out")
+        write_protocol(directory, protocol)
+    except OSError as error:
+        raise UserError(f"cannot write to {directory}: {error.strerror or error}") from None
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        key = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))[0]
+        return _difference(f"{name}, {key}", old.get(key), new.get(key))
+    return f"{name}: '{old}' there, '{new}' now"
+
+
+def _outcome(rows: Sequence[Episode]) -> str:
+    """What a person wants to know of a finished cell: success and return before and after adaptation."""
+    last = max(row.episode for row in rows if row.role == "probe")
+    figures = []
+    for number in (0, last) if last else (0,):
+        chosen = [row for row in rows if row.role == "probe" and row.episode == number]
+        result, success = np.mean([row.episode_return for row in chosen]), np.mean([row.success for row in chosen])
+        figures.append((f"{result:.1f}", f"{success:.0%}"))
+    steps = max(row.env_steps for row in rows)
+    returns, successes = (" -> ".join(column) for column in zip(*figures, strict=True))
+    return f"return {returns}, success {successes}" + (f" after {steps} steps on each task" if steps else "")

@@ -1,0 +1,108 @@
+"""The cells of a benchmark, and the agent that each of them measures."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.catalogue import agent_class, make_agent
+from envs.errors import UserError
+from envs.families import make_family
+from envs.task import Split, TaskFamily
+from evaluation.presets import ARMS, Arm, Preset
+from evaluation.protocol import Budget
+from training.provenance import present
+from training.run import load_agent, shipped_runs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One agent of one seed on one split. reference: a run or a shipped name; none for an agent that is not trained."""
+
+    agent: str
+    family: str
+    seed: int
+    split: Split
+    reference: str | None
+    budget: Budget
+
+    @property
+    def about(self) -> str:
+        return f"{self.family}/{self.split} {self.agent} seed {self.seed}"
+
+    def path(self, directory: Path) -> Path:
+        return directory / "cells" / f"{self.family}.{self.split}.{self.agent}.{self.seed}.csv"
+
+    def load(self) -> tuple[Any, TaskFamily[Any], str]:
+        """The agent, its family, and where its weights came from."""
+        if self.reference is None:
+            family, kind = make_family(self.family), agent_class(self.agent)
+            size = family.observation_size + (family.feature_size if kind.privileged else 0)
+            agent = make_agent(self.agent, kind.config_type(), size, family.action_size, family.horizon, self.seed)
+            return agent, family, "not trained before"
+        loaded = load_agent(self.reference, as_name=self.agent)
+        origin = f"{present(self.reference)}, {loaded.env_steps} steps, weights {_digest(loaded.agent)}"
+        return loaded.agent, loaded.family, origin
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything that a folder of results is made from."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    tasks: int
+    seeds: tuple[int, ...]
+    budget: Budget
+
+
+def grid_of(preset: Preset) -> Grid:
+    """The cells of a preset. Raises `UserError` for an arm whose training run is missing, with what would train it."""
+    budget = Budget(
+        episodes=preset.episodes,
+        probe_episodes=preset.probe_episodes,
+        explore_probes=preset.explore_probes,
+        task_seed=preset.task_seed,
+    )
+    cells = [
+        Cell(arm.agent, family, seed, split, reference, _budget_of(arm, budget, preset.ppo_env_steps))
+        for family in preset.families
+        for split in preset.splits
+        for arm in (ARMS[name] for name in preset.arms)
+        for seed, reference in enumerate(_references(arm, family, preset.seeds))
+    ]
+    return Grid(preset.name, tuple(cells), preset.tasks, tuple(range(preset.seeds)), budget)
+
+
+def _budget_of(arm: Arm, budget: Budget, ppo_env_steps: int) -> Budget:
+    if not arm.learns:
+        return dataclasses.replace(budget, episodes=0)
+    return dataclasses.replace(budget, max_env_steps=ppo_env_steps) if arm.extended else budget
+
+
+def _references(arm: Arm, family: str, seeds: int) -> list[str | None]:
+    """What each seed is loaded from: `AGENT/FAMILY` for seed 0, `AGENT/FAMILY-seed1` and on where they are shipped."""
+    if arm.weights is None:
+        return [None] * seeds
+    first, shipped = f"{arm.weights}/{family}", shipped_runs()
+    if first not in shipped:
+        raise UserError(
+            f"no trained '{arm.weights}' for '{family}' is shipped: make one with"
+            f" `quickstudy train {arm.weights} {family} --out assets/checkpoints/{first}`"
+        )
+    found: list[str | None] = [first]
+    while len(found) < seeds and f"{first}-seed{len(found)}" in shipped:
+        found.append(f"{first}-seed{len(found)}")
+    return found
+
+
+def _digest(agent: Any) -> str:
+    """The first 12 digits of the SHA-256 of an agent's state."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(agent.state().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

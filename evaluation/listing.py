@@ -1,0 +1,55 @@
+"""The summary as tables in a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.summary import AgentSummary, SplitSummary, Summary
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """One table for each split of each family: where every agent began, where it came to, and at what cost."""
+    for result in summary.results:
+        console.print(_table(result))
+
+
+def _table(result: SplitSummary) -> Table:
+    scale = "score: random = 0, oracle = 1" if result.normalised else "score: return"
+    title = f"{result.family} {result.version}, {result.split}; {result.budget_steps:,} steps on each task; {scale}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("agent")
+    for column in ("return", "success", "score [95 %]", "gain [95 %]", "area", "steps to 80 %", "PPO would need"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for agent in result.agents:
+        table.add_row(*_cells(agent))
+    return table
+
+
+def _cells(agent: AgentSummary) -> tuple[str, ...]:
+    first, final, gain = agent.curve[0], agent.final, agent.gain
+    returns, success, change = f"{final.episode_return:.1f}", f"{final.success:.0%}", "-"
+    if agent.adapts:
+        returns = f"{first.episode_return:.1f} -> {returns}"
+        success = f"{first.success:.0%} -> {success}"
+        change = f"{gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
+    score = f"{final.score:.2f} [{final.low:.2f}, {final.high:.2f}]"
+    return agent.agent, returns, success, score, change, f"{agent.auc.value:.2f}", _steps_to(agent), _ppo_steps(agent)
+
+
+def _steps_to(agent: AgentSummary) -> str:
+    """The median run's steps, and how many runs never got there."""
+    if "80" not in agent.steps_to or not agent.adapts:
+        return "-"
+    found = agent.steps_to["80"]
+    median = "never" if found.median is None else f"{found.median:,.0f}"
+    return f"{median} ({found.share_never:.0%} never)" if 0 < found.share_never < 1 else median
+
+
+def _ppo_steps(agent: AgentSummary) -> str:
+    """What PPO from scratch needs for the return that the agent ends the common budget with."""
+    points = [point for point in agent.ppo_equivalent if point.episode == agent.final.episode]
+    if not points or agent.agent == "ppo":
+        return "-"
+    return f"{'> ' if points[0].censored else ''}{points[0].ppo_steps:,.0f}"

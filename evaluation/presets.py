@@ -1,0 +1,101 @@
+"""What a benchmark measures: its arms, and the presets by name."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from envs.errors import UserError
+from envs.task import Split
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of meeting a new task."""
+
+    agent: str
+    """Name of the agent that acts."""
+    weights: str | None
+    """The trained agent whose weights it has; none where nothing is trained before the task is met."""
+    learns: bool = True
+    """Give it episodes to adapt on; otherwise measure it once, for nothing would change."""
+    extended: bool = False
+    """Let it go on beyond the common budget, to `Preset.ppo_env_steps`."""
+
+
+ARMS = {
+    arm.agent: arm
+    for arm in (
+        Arm("maml", weights="maml"),
+        Arm("rl2", weights="rl2"),
+        Arm("ppo", weights=None, extended=True),
+        Arm("ppo-finetuned", weights="ppo-robust", extended=True),
+        Arm("ppo-robust", weights="ppo-robust", learns=False),
+        Arm("ppo-oracle", weights="ppo-oracle", learns=False),
+        Arm("random", weights=None, learns=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    name: str
+    """What it is called on the command line."""
+    families: tuple[str, ...]
+    """Families, each of which is measured on all splits with all arms."""
+    splits: tuple[Split, ...] = ("test",)
+    """Splits of held-out tasks."""
+    arms: tuple[str, ...] = ("maml", "rl2", "ppo", "ppo-robust", "ppo-oracle", "random")
+    """Names from `ARMS`."""
+    seeds: int = 1
+    """Seeds 0 .. seeds - 1; an arm that was trained before has as many of them as training runs are shipped."""
+    tasks: int = 40
+    """Tasks of each split, the same for every arm and seed."""
+    episodes: int = 20
+    """The common budget: adaptation episodes on each task."""
+    probe_episodes: int = 4
+    """Initial states that each probe starts from."""
+    explore_probes: bool = False
+    """Probes sample actions; otherwise they take the policy's mode."""
+    ppo_env_steps: int = 0
+    """Steps on each task that arms marked `extended` are given, where that is more than the common budget."""
+    task_seed: int = 0
+    """Samples the tasks and keys the initial states."""
+    film: tuple[str, ...] = ("rl2", "ppo")
+    """Arms that a film of each family shows side by side; none for no film."""
+
+    def __post_init__(self) -> None:
+        for field in ("seeds", "tasks", "episodes"):
+            if getattr(self, field) < 1:
+                raise UserError(f"{field} must be 1 or more, got {getattr(self, field)}")
+        for arm in (*self.arms, *self.film):
+            if arm not in ARMS:
+                raise UserError(f"no arm is called '{arm}': there are {', '.join(ARMS)}")
+            if arm not in self.arms:
+                raise UserError(f"a film can only show arms of the preset: '{arm}' is none of {', '.join(self.arms)}")
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("demo", families=("grasp", "terrain"), tasks=12, ppo_env_steps=20_000),
+        Preset("quick", families=("terrain-planar",), tasks=8, episodes=10, probe_episodes=2, ppo_env_steps=10_000),
+        Preset(
+            "full",
+            families=("grasp", "terrain", "terrain-planar"),
+            splits=("test", "ood"),
+            arms=tuple(ARMS),
+            seeds=3,
+            ppo_env_steps=200_000,
+        ),
+    )
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name. Raises `UserError` for a name that is none."""
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(PRESETS)}"
+        raise UserError(f"no preset is called '{name}': {hint}")
+    return PRESETS[name]
