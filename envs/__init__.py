@@ -1,1 +1,21 @@
-"""Task families, the batched simulator and the gymnasium environments."""
+"""Task families, the batched simulator and the gymnasium environments.
+
+Importing this package registers the families with gymnasium: `gymnasium.make("quickstudy/Grasp-v0")`, or with
+`make_vec`. Nothing heavy is imported before an environment is made.
+"""
+
+import gymnasium
+
+GYMNASIUM_IDS = {
+    "grasp": "quickstudy/Grasp-v0",
+    "terrain": "quickstudy/Terrain-v0",
+    "terrain-planar": "quickstudy/TerrainPlanar-v0",
+}
+
+for _family, _id in GYMNASIUM_IDS.items():
+    gymnasium.register(
+        _id,
+        entry_point="envs.gymnasium_env:TaskEnv",
+        vector_entry_point="envs.vector:TaskVectorEnv",
+        kwargs={"family": _family},
+    )

@@ -85,9 +85,12 @@ class TaskBatch:
         self.faults = 0
         self._visual = visual
         self._threads = threads
-        self._set_tasks(tasks)
+        self.set_tasks(tasks)
 
-    def _set_tasks(self, tasks: Sequence[Task]) -> None:
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Put K other tasks in place of the present ones; `reset` has to follow. Counters go on."""
+        if len(tasks) != self.num_tasks:
+            raise ValueError(f"the batch holds {self.num_tasks} tasks, got {len(tasks)}")
         repeat = self.num_episodes
         self.tasks = list(tasks)
         self.models = [self.family.model(task, self._visual) for task in tasks]
@@ -118,14 +121,16 @@ class TaskBatch:
     def observation_size(self) -> int:
         return self.family.observation_size + (self.family.feature_size if self.privileged else 0)
 
-    def reset(self, seed: int, episode: int = 0, ids: np.ndarray | None = None) -> np.ndarray:
+    def reset(self, seed: int, episode: int | np.ndarray = 0, ids: np.ndarray | None = None) -> np.ndarray:
         """Start episodes `episode` .. `episode + E - 1` of every task; returns [N, O].
 
         The initial state depends on (seed, the task's values, the episode's number) alone, never on K, E, the order of
-        tasks or the number of threads. `ids` resets those environments only.
+        tasks or the number of threads. `ids` (ascending) resets those environments only; with an array [len(ids)] for
+        `episode`, each plays the episode of its own number.
         """
         ids = np.arange(self.size) if ids is None else np.asarray(ids)
-        noise = np.stack([self._noise(seed, int(n), episode) for n in ids])
+        numbers = episode if isinstance(episode, np.ndarray) else episode + ids % self.num_episodes
+        noise = np.stack([self._noise(seed, int(n), int(number)) for n, number in zip(ids, numbers, strict=True)])
         self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self.sim.step[ids] = 0
         self._frozen[ids] = False
@@ -135,7 +140,7 @@ class TaskBatch:
         return self._observe()
 
     def _noise(self, seed: int, n: int, episode: int) -> np.ndarray:
-        entropy = [seed, self._keys[n // self.num_episodes], episode + n % self.num_episodes]
+        entropy = [seed, self._keys[n // self.num_episodes], episode]
         return np.random.default_rng(entropy).random(self.family.reset_noise_size)
 
     def step(self, action: np.ndarray) -> Step:
