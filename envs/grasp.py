@@ -44,8 +44,8 @@ class GraspFamily(TaskFamily[GraspTask]):
     task_type: ClassVar[type[Task]] = GraspTask
     parameters = PARAMETERS
     horizon = 40
-    timestep = 0.004
-    frame_skip = 20
+    timestep = 0.005
+    frame_skip = 16
     observation_size = 24
     action_size = 5
     reset_noise_size = 6
@@ -103,13 +103,10 @@ class GraspFamily(TaskFamily[GraspTask]):
 
     def model(self, task: GraspTask, visual: bool = False) -> mujoco.MjModel:
         self.validate(task)
-        spec = mujoco.MjSpec.from_string(_hand_xml())
+        spec = _hand(visual).copy()
         add_object(spec, task)
         if visual:
             dress(spec, task)
-        else:
-            for geom in [geom for geom in spec.geoms if geom.group == 2]:
-                spec.delete(geom)
         try:
             return spec.compile()
         except ValueError as error:
@@ -305,8 +302,13 @@ def _gap(body: Piece, place: np.ndarray) -> float:
 
 
 @cache
-def _hand_xml() -> str:
-    return assets.path("hand.xml").read_text()
+def _hand(visual: bool) -> mujoco.MjSpec:
+    """The hand and its table, to be copied: parsing costs more than all the rest of a model but compiling it."""
+    spec = mujoco.MjSpec.from_file(str(assets.path("hand.xml")))
+    if not visual:
+        for geom in [geom for geom in spec.geoms if geom.group == 2]:
+            spec.delete(geom)
+    return spec
 
 
 def _pad(sim: Simulation) -> np.ndarray:
