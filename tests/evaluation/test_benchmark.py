@@ -1,0 +1,219 @@
+"""A benchmark runs its grid once, cell by cell, and continues where it was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import assets
+from agents import catalogue
+from agents.catalogue import AGENTS
+from envs.errors import UserError
+from envs.families import FAMILIES
+from evaluation import benchmark
+from evaluation.benchmark import evaluate, run_benchmark
+from evaluation.grid import grid_of
+from evaluation.presets import ARMS, PRESETS, Arm, Preset, find_preset
+from evaluation.summary import read_protocol, read_summary
+from evaluation.table import read_episodes, read_tasks
+from training.loop import TrainConfig
+from training.run import make_run_config
+from training.train import train
+
+
+def small(**changes: Any) -> Preset:
+    settings: dict[str, Any] = {
+        "families": ("probe",),
+        "splits": ("test", "ood"),
+        "arms": ("probe", "scratch", "random"),
+        "seeds": 2,
+        "tasks": 3,
+        "episodes": 10,
+        "probe_episodes": 3,
+        "ppo_env_steps": 200,
+        "film": (),
+    }
+    return Preset("small", **{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that stands for `assets/`, with one trained probe agent in it."""
+    root = tmp_path_factory.mktemp("assets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, "probe", "probes:ProbeFamily")
+        patch.setitem(AGENTS, "probe", "probes:ProbeLearner")
+        patch.setattr(catalogue, "TRAINABLE", (*catalogue.TRAINABLE, "probe"))
+        (root / "checkpoints" / "probe").mkdir(parents=True)
+        config = make_run_config("probe", "probe", train=TrainConfig(steps=500, seed=7, threads=1, evaluate_every=0))
+        train(config, root / "checkpoints" / "probe" / "probe", console=silent())
+    return root
+
+
+@pytest.fixture(autouse=True)
+def probes(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "probe", "probes:ProbeFamily")
+    monkeypatch.setitem(AGENTS, "probe", "probes:ProbeLearner")
+    monkeypatch.setitem(ARMS, "probe", Arm("probe", weights="probe"))
+    monkeypatch.setitem(AGENTS, "scratch", "probes:ProbeLearner")
+    monkeypatch.setitem(ARMS, "scratch", Arm("scratch", weights=None, extended=True))
+    monkeypatch.setattr(catalogue, "TRAINABLE", (*catalogue.TRAINABLE, "probe"))
+    monkeypatch.setattr(assets, "path", lambda name: shipped / name)
+
+
+def silent() -> Console:
+    return Console(file=StringIO(), force_terminal=False, width=200)
+
+
+def run(preset: Preset, directory: Path) -> str:
+    console = silent()
+    run_benchmark(preset, directory, threads=1, console=console, report=False)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cells that were computed, in order."""
+    names: list[str] = []
+    real: Callable[..., Any] = benchmark.adapt_to_tasks
+
+    def watched(*values: Any, name: str, seed: int, **options: Any) -> Any:
+        names.append(f"{values[3]}.{name}.{seed}")
+        return real(*values, name=name, seed=seed, **options)
+
+    monkeypatch.setattr(benchmark, "adapt_to_tasks", watched)
+    return names
+
+
+def test_the_grid_is_measured_whole(tmp_path: Path, played: list[str]) -> None:
+    text = run(small(), tmp_path / "out")
+    # One training run of `probe` is there, so it has one seed; the others start from nothing and have as many as asked.
+    assert played == [
+        f"{split}.{cell}"
+        for split in ("test", "ood")
+        for cell in ("probe.0", "scratch.0", "scratch.1", "random.0", "random.1")
+    ]
+    rows = read_episodes(tmp_path / "out" / "episodes.csv")
+    assert len({(row.split, row.agent, row.seed, row.task) for row in rows}) == 2 * 5 * 3
+    spent = {row.agent: max(other.env_steps for other in rows if other.agent == row.agent) for row in rows}
+    assert spent == {"probe": 100, "scratch": 200, "random": 0}
+    tasks = read_tasks(tmp_path / "out" / "tasks.json")
+    assert [len(tasks["probe"][split]) for split in ("test", "ood")] == [3, 3]
+    protocol = read_protocol(tmp_path / "out")
+    assert protocol.checkpoints["probe/probe/0"].startswith("probe/probe, ")
+    assert read_summary(tmp_path / "out").protocol == protocol
+    assert "[ 1/10] probe/test probe seed 0" in text
+    assert "probe 1, test; 100 steps on each task" in text
+
+
+def test_an_interrupted_benchmark_continues(tmp_path: Path, played: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run(small(), tmp_path / "whole")
+    whole = list(played)
+    played.clear()
+    finish = benchmark.write_episodes
+
+    def interrupt(path: Path, rows: Any) -> None:
+        if len(played) == 4:
+            raise KeyboardInterrupt
+        finish(path, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "write_episodes", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(small(), tmp_path / "cut")
+    assert not (tmp_path / "cut" / "episodes.csv").exists()
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "cut" / "cells").iterdir()}
+    assert len(kept) == 3
+
+    text = run(small(), tmp_path / "cut")
+    assert played == [*whole[:4], *whole[3:]]  # the fourth was lost and is computed again, the first three are not
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert text.count(" kept\n") == 3
+    for name in ("episodes.csv", "tasks.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert read_summary(tmp_path / "cut").results == read_summary(tmp_path / "whole").results
+
+    played.clear()
+    run(small(), tmp_path / "cut")
+    assert played == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": 4}, r"tasks: '3' there, '4' now"),
+        ({"episodes": 11}, r"episodes: '10' there, '11' now"),
+        ({"task_seed": 1}, r"task_seed: '0' there, '1' now"),
+        ({"arms": ("probe", "scratch")}, r"arms: "),
+    ],
+)
+def test_a_folder_belongs_to_one_protocol(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    alike = {"splits": ("test",), "seeds": 1, "ppo_env_steps": 0}
+    run(small(**alike), tmp_path / "out")
+    before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match=f"holds results with other settings \\({message}"):
+        run(small(**{**alike, **change}), tmp_path / "out")
+    assert {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
+
+
+def test_other_things_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is neither an empty folder nor a benchmark"):
+        run(small(), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(UserError, match="is neither an empty folder nor a benchmark"):
+        run(small(), tmp_path / "notes.txt")
+
+
+def test_a_missing_training_run_is_named_with_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        run(small(arms=("probe", "maml", "random")), tmp_path / "out")
+    assert str(error.value) == (
+        "no trained 'maml' for 'probe' is shipped: make one with"
+        " `quickstudy train maml probe --out assets/checkpoints/maml/probe`"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_one_run(tmp_path: Path, shipped: Path) -> None:
+    reference = shipped / "checkpoints" / "probe" / "probe"
+    summary = evaluate(reference, "ood", 4, 6, tmp_path / "out", threads=1, console=silent())
+    (result,) = summary.results
+    assert (result.family, result.split, result.normalised) == ("probe", "ood", False)
+    (agent,) = result.agents
+    assert (agent.agent, agent.tasks, agent.final.episode) == ("probe", 4, 6)
+    assert {row.seed for row in read_episodes(tmp_path / "out" / "episodes.csv")} == {7}
+    assert len(read_tasks(tmp_path / "out" / "tasks.json")["probe"]["ood"]) == 4
+    assert str(tmp_path) not in (tmp_path / "out" / "protocol.json").read_text()
+    with pytest.raises(UserError, match="episodes: '6' there, '8' now"):
+        evaluate(reference, "ood", 4, 8, tmp_path / "out", threads=1, console=silent())
+
+
+def test_presets_say_what_is_wrong_with_them() -> None:
+    with pytest.raises(UserError, match="no preset is called 'dmo': did you mean 'demo'"):
+        find_preset("dmo")
+    with pytest.raises(UserError, match="no arm is called 'sac'"):
+        Preset("x", families=("probe",), arms=("sac",))
+    with pytest.raises(UserError, match="tasks must be 1 or more, got 0"):
+        Preset("x", families=("probe",), tasks=0)
+    with pytest.raises(UserError, match="a film can only show arms of the preset"):
+        Preset("x", families=("probe",), arms=("maml",), film=("rl2",))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_name_families_and_arms_that_exist(name: str) -> None:
+    preset = find_preset(name)
+    assert set(preset.families) <= set(FAMILIES)
+    assert set(preset.arms) <= set(AGENTS)
+
+
+def test_arms_that_do_not_learn_are_measured_once() -> None:
+    grid = grid_of(small(splits=("test",), seeds=1))
+    budgets = {cell.agent: (cell.budget.episodes, cell.budget.max_env_steps) for cell in grid.cells}
+    assert budgets == {"probe": (10, 0), "scratch": (10, 200), "random": (0, 0)}

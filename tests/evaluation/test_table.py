@@ -1,0 +1,97 @@
+"""The raw table reads back as written, and says where it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from probes import ProbeTask
+
+from envs.errors import UserError
+from evaluation.table import COLUMNS, Episode, read_episodes, read_tasks, write_episodes, write_tasks
+
+ROW = Episode("grasp", "1", "test", "maml", 0, 3, 2, "adapt", 120, 1.25, True)
+LINE = "grasp,1,test,maml,0,3,2,adapt,120,1.25,1"
+HEADER = "family,version,split,agent,seed,task,episode,role,env_steps,return,success"
+
+
+def test_the_table_is_as_documented(tmp_path: Path) -> None:
+    write_episodes(tmp_path / "episodes.csv", [ROW])
+    assert (tmp_path / "episodes.csv").read_text() == f"{HEADER}\n{LINE}\n"
+    assert read_episodes(tmp_path / "episodes.csv") == [ROW]
+    assert [file.name for file in tmp_path.iterdir()] == ["episodes.csv"]
+
+
+def test_rows_are_sorted_and_probes_stand_before_the_episode_that_follows(tmp_path: Path) -> None:
+    def row(agent: str, task: int, episode: int, role: str, result: float) -> Episode:
+        return Episode("grasp", "1", "test", agent, 0, task, episode, role, 0, result, False)  # type: ignore[arg-type]
+
+    rows = [
+        row("rl2", 10, 0, "probe", 5.0),
+        row("rl2", 2, 10, "probe", 4.0),
+        row("rl2", 2, 0, "adapt", 3.0),
+        row("rl2", 2, 0, "probe", 2.0),
+        row("rl2", 2, 0, "probe", 1.0),
+        row("maml", 99, 0, "probe", 0.0),
+    ]
+    write_episodes(tmp_path / "episodes.csv", rows)
+    # 2 before 10 as numbers; two probes of one policy in the order in which they were played.
+    assert [row.episode_return for row in read_episodes(tmp_path / "episodes.csv")] == [0.0, 2.0, 1.0, 3.0, 4.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "right"),
+    [
+        ("family", "", "a name"),
+        ("split", "dev", "one of train, test, ood"),
+        ("seed", "-1", "a whole number of 0 or more"),
+        ("task", "1.0", "a whole number of 0 or more"),
+        ("episode", "1_0", "a whole number of 0 or more"),
+        ("role", "Probe", "one of adapt, probe"),
+        ("env_steps", "", "a whole number of 0 or more"),
+        ("return", "many", "a number"),
+        ("return", "nan", "a finite number"),
+        ("return", "inf", "a finite number"),
+        ("success", "True", "one of 0, 1"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(tmp_path: Path, column: str, value: str, right: str) -> None:
+    path = tmp_path / "episodes.csv"
+    values = LINE.split(",")
+    values[COLUMNS.index(column)] = value
+    path.write_text(f"{HEADER}\n{LINE}\n{','.join(values)}\n")
+    with pytest.raises(UserError) as error:
+        read_episodes(path)
+    assert str(error.value) == f"{path}, line 3, column '{column}': must be {right}, got '{value}'"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: the columns must be family,version"),
+        (HEADER.replace("role,", "") + "\n", "line 1: the columns must be family,version"),
+        (HEADER + "\n", "has no rows"),
+        (f"{HEADER}\n{LINE}\n{LINE[:-10]}", "line 3: 11 columns expected, got 9"),
+    ],
+)
+def test_a_broken_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "episodes.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_episodes(path)
+
+
+def test_a_missing_table_says_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run `quickstudy evaluate` or `quickstudy benchmark` first"):
+        read_episodes(tmp_path / "episodes.csv")
+
+
+def test_tasks_read_back(tmp_path: Path) -> None:
+    write_tasks(tmp_path / "tasks.json", {"probe": {"test": [ProbeTask(0.5), ProbeTask(-1.0)], "ood": []}})
+    assert read_tasks(tmp_path / "tasks.json") == {"probe": {"test": [{"goal_m": 0.5}, {"goal_m": -1.0}], "ood": []}}
+    (tmp_path / "tasks.json").write_text("[1]")
+    with pytest.raises(UserError, match="must hold the tasks by family and split"):
+        read_tasks(tmp_path / "tasks.json")
+    (tmp_path / "tasks.json").write_text("{")
+    with pytest.raises(UserError, match="line 1: not JSON"):
+        read_tasks(tmp_path / "tasks.json")
