@@ -29,6 +29,8 @@ class Trot:
     height: float = 0.27  # m, of the hips above the feet
     stance_share: float = 0.55  # of a cycle
     smoothing: float = 0.12  # s, time constant with which the command follows the action
+    level: float = 0.3  # how far the feet move to stay below the hips when the body tilts; 1 would be all the way
+    catch: float = 0.12  # s, how far ahead a foot lands for each m/s that the body is faster than commanded
 
     def command(self, action: np.ndarray) -> np.ndarray:
         """[N, 5] forward m/s, sideways m/s, turn rad/s, lift m, rate Hz for actions [N, 5] in [-1, 1]."""
@@ -38,8 +40,12 @@ class Trot:
         """The actions in [-1, 1] that come nearest to a command: the inverse of `command`."""
         return np.clip((command - np.asarray(self.neutral)) / np.asarray(self.reach), -1.0, 1.0)
 
-    def feet(self, command: np.ndarray, phase: np.ndarray) -> np.ndarray:
-        """[N, 4, 3] feet relative to their abduction joints (m) for command [N, 5] at phase [N] of a cycle."""
+    def feet(self, command: np.ndarray, phase: np.ndarray, up: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """[N, 4, 3] feet relative to their abduction joints (m) for command [N, 5] at phase [N] of a cycle.
+
+        up: [N, 2] forward and sideways parts of the world's vertical in the body's frame; velocity: [N, 2] m/s of the
+        body, forward and sideways. They feed the two reflexes.
+        """
         forward, sideways, turn, lift, rate = command.T[:, :, None]
         cycle = (phase[:, None] + PHASE_OFFSET) % 1.0
         swing_share = 1.0 - self.stance_share
@@ -51,15 +57,18 @@ class Trot:
         stance_seconds = self.stance_share / rate
         stride_x = (forward - turn * foot_y) * stance_seconds
         stride_y = (sideways + turn * foot_x) * stance_seconds
+        catch = np.clip(self.catch * (velocity - command[:, :2]), -0.08, 0.08)
+        landing = np.where(cycle < swing_share, swing, 1.0 - stance)
+        shift = np.clip(-self.level * self.height * up, -0.1, 0.1)[:, None, :] + catch[:, None, :] * landing[:, :, None]
         feet = np.empty((len(phase), 4, 3))
-        feet[..., 0] = stride_x * along
-        feet[..., 1] = SIDE * ABDUCTION_LINK + stride_y * along
+        feet[..., 0] = stride_x * along + shift[..., 0]
+        feet[..., 1] = SIDE * ABDUCTION_LINK + stride_y * along + shift[..., 1]
         feet[..., 2] = lift * np.sin(np.pi * swing) - self.height
         return feet
 
-    def joints(self, command: np.ndarray, phase: np.ndarray) -> np.ndarray:
-        """[N, 12] joint setpoints in radians."""
-        return leg_angles(self.feet(command, phase)).reshape(len(phase), 12)
+    def joints(self, command: np.ndarray, phase: np.ndarray, up: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """[N, 12] joint setpoints in radians; see `feet`."""
+        return leg_angles(self.feet(command, phase, up, velocity)).reshape(len(phase), 12)
 
 
 def leg_angles(feet: np.ndarray) -> np.ndarray:

@@ -65,15 +65,21 @@ class TerrainFamily(TaskFamily[TerrainTask]):
     task_type: ClassVar[type[Task]] = TerrainTask
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("surface", "", "kind of ground", SURFACE_KINDS[:-1], SURFACE_KINDS),
-        Parameter("slope_rad", "rad", "steepness of a slope, 0 on other surfaces", (0.06, 0.18), ((0.18, 0.24),)),
-        Parameter("relief_m", "m", "height of stairs, bumps, waves; 0 elsewhere", (0.02, 0.05), ((0.05, 0.065),)),
+        Parameter("slope_rad", "rad", "steepness of a slope, 0 on other surfaces", (0.06, 0.18), ((0.18, 0.21),)),
+        Parameter("relief_m", "m", "height of stairs, bumps, waves; 0 elsewhere", (0.02, 0.05), ((0.05, 0.06),)),
         Parameter("surface_seed", "", "which rough ground or stones, 0 elsewhere", (0, 999), ((1000, 1999),)),
-        Parameter("friction", "", "sliding friction of the ground", (0.6, 1.2), ((0.45, 0.6),)),
+        Parameter("friction", "", "sliding friction of the ground", (0.6, 1.2), ((0.5, 0.6), (1.2, 1.5))),
         Parameter("layout", "", "kind of obstacle", LAYOUTS[:-1], LAYOUTS),
         Parameter("obstacle_x_m", "m", "where the obstacle begins", (0.9, 1.2), ((0.8, 0.9), (1.2, 1.3))),
         Parameter("gap_y_m", "m", "middle of the opening", (-1.2, 1.2), ((-1.4, -1.2), (1.2, 1.4))),
         Parameter("gap_width_m", "m", "width of the opening", (0.6, 0.8), ((0.55, 0.6),)),
-        Parameter("second_gap_y_m", "m", "opening of a chicane's second wall, 0 elsewhere", (0.0, 0.0), ((-0.8, 0.8),)),
+        Parameter(
+            "second_gap_y_m",
+            "m",
+            "opening of a chicane's second wall, 0 elsewhere",
+            (0.0, 0.0),
+            ((-0.8, -0.4), (0.4, 0.8)),
+        ),
     )
     horizon: ClassVar[int] = 100
     timestep: ClassVar[float] = 0.005
@@ -107,9 +113,9 @@ class TerrainFamily(TaskFamily[TerrainTask]):
             friction=number("friction"),
             layout=layout,
             obstacle_x_m=number("obstacle_x_m"),
-            gap_y_m=round(0.6 * gap_y, 4) if chicane else gap_y,
+            gap_y_m=gap_y,
             gap_width_m=number("gap_width_m"),
-            second_gap_y_m=number("second_gap_y_m") if chicane else 0.0,
+            second_gap_y_m=float(np.sign(gap_y)) * abs(number("second_gap_y_m")) if chicane else 0.0,
         )
 
     def validate(self, task: TerrainTask) -> None:
@@ -212,7 +218,9 @@ class TerrainFamily(TaskFamily[TerrainTask]):
         command, phase = sim.memory("command", 5), sim.memory("phase")
         command += (TROT.command(action) - command) * (1.0 - np.exp(-seconds / TROT.smoothing))
         phase[:] = (phase + command[:, 4] * seconds) % 1.0
-        sim.ctrl[:] = TROT.joints(command, phase)
+        rotation = _rotation(sim.qpos[:, 3:7])
+        velocity = np.einsum("nij,ni->nj", rotation[:, :, :2], sim.qvel[:, :3])
+        sim.ctrl[:] = TROT.joints(command, phase, rotation[:, 2, :2], velocity)
         sim.memory("action", 5)[:] = action
 
     # -- what the policy sees and earns --------------------------------------------------------------------------------
@@ -269,9 +277,11 @@ class TerrainFamily(TaskFamily[TerrainTask]):
         room = start - 0.35 - x  # what is left before the robot's nose reaches the obstacle
         forward = np.where(x < end, np.minimum(0.8, 0.8 * (1.0 - close) + close * np.clip(1.5 * room, -0.2, 0.6)), 0.8)
         sideways = np.where(x < end + 0.2, np.clip(2.0 * beside, -0.5, 0.5), 0.0)
+        speed = np.einsum("ni,ni->n", rotation[:, :, 0], sim.qvel[:, :3])
+        push = np.clip(forward + np.clip(forward, 0.0, 0.6) - speed, -0.1, 1.2)
         command = np.stack(
             [
-                np.where(x < FINISH_X + 0.35, forward, 0.0),
+                np.where(x < FINISH_X + 0.35, push, 0.0),
                 sideways,
                 np.clip(-2.5 * heading, -1.0, 1.0),
                 np.where(x < FINISH_X + 0.4, TROT.neutral[3], 0.0),
