@@ -23,6 +23,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -71,7 +72,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], counters: Counters, genera
         shutil.rmtree(leftover)
     path = folder / f"iteration-{counters.iteration:08d}"
     files = {
-        TENSORS: safetensors.torch.save({name: tensor.detach().clone() for name, tensor in tensors.items()}),
+        TENSORS: safetensors.torch.save({name: _own(tensor) for name, tensor in tensors.items()}),
         COUNTERS: _json(asdict(counters)),
     }
     about = {
@@ -154,6 +155,11 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy in memory of its own and in order, as safetensors wants it."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _json(data: Any) -> bytes:

@@ -31,7 +31,7 @@ class TrainConfig:
     """Threads of physics and of updates; 0 for all processors. Results repeat bit for bit at the same number."""
     evaluate_every: int = 500_000
     """Environment steps between held-out evaluations; 0 for none."""
-    evaluate_tasks: int = 40
+    evaluate_tasks: int = 20
     """Tasks of the test split in one held-out evaluation, the same ones every time."""
     evaluate_rounds: int = 4
     """Rounds of episodes on each of them, with an adaptation after each."""
