@@ -2,6 +2,6 @@
 
 import os
 
-# Threads of an update that wait for each other must sleep, not spin: where something else wants the processors, spinning
-# made an iteration of MAML four times slower on two threads than on one. Read once, when torch is first imported.
+# Threads of an update that wait for each other must sleep, not spin: where another process wants the processors,
+# spinning made an iteration of MAML four times slower on two threads than on one. Read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -28,6 +28,7 @@ class Display:
             TaskProgressColumn(),
             TextColumn("{task.fields[rest]}"),
             console=console,
+            auto_refresh=False,  # drawn after each iteration; a thread that redraws meanwhile would only slow it down
         )
         self._bar_task = self._bar.add_task(title, total=total_steps, completed=start.env_steps, rest="")
 
@@ -49,7 +50,7 @@ class Display:
         done = counters.env_steps >= self._total
         if self._console.is_terminal:
             steps = min(counters.env_steps, self._total)
-            self._bar.update(self._bar_task, completed=steps, rest=self._figures(counters, metrics))
+            self._bar.update(self._bar_task, completed=steps, rest=self._figures(counters, metrics), refresh=True)
         elif done or time.monotonic() - self._last_line >= LINE_EVERY:
             self._last_line = time.monotonic()
             share = min(1.0, counters.env_steps / self._total)
