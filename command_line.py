@@ -23,6 +23,7 @@ exit codes: 0 done; 1 doctor found something broken; 2 bad input, and one line o
 130 Ctrl-C; 143 SIGTERM. A fault of quickstudy's own keeps its traceback (and exits with 1)."""
 
 RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
+THREADS_HELP = "of the physics; 0 (default) for all processors; the results do not depend on it"
 AS_HELP = "give RUN's weights to another arm: a run of ppo-robust can start ppo-finetuned"
 FAMILY_HELP = "grasp, terrain or terrain-planar"
 SPLIT_HELP = "train, test (same ranges, other tasks) or ood (outside the ranges); default test"
@@ -184,6 +185,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
         "--episodes", metavar="N", type=counting_number, default=20, help="adaptation episodes on each; default 20"
     )
     this.add_argument("--as", dest="as_name", metavar="AGENT", help=AS_HELP)
+    this.add_argument("--threads", metavar="N", type=whole_number, default=0, help=THREADS_HELP)
     this.add_argument("--out", metavar="DIR", type=Path, help="default out/RUN-SPLIT")
 
     this = command(
@@ -207,6 +209,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
         "quickstudy benchmark demo --out demo",
     )
     this.add_argument("preset", metavar="PRESET", help="which grid")
+    this.add_argument("--threads", metavar="N", type=whole_number, default=0, help=THREADS_HELP)
     this.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder, or one to go on with")
 
     this = command(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import doctor
 from command_line import UNTRAINED, parse
 from envs.errors import UserError
+from training.signals import Interrupted
 
 if TYPE_CHECKING:
     from envs.task import TaskFamily
@@ -109,9 +110,11 @@ def preview(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     from evaluation.benchmark import evaluate as evaluate_agent
+    from evaluation.report import write_report
 
     out = args.out or OUT / f"{plain_name(args.run)}-{args.split}"
-    evaluate_agent(args.run, args.split, args.tasks, args.episodes, out, as_name=args.as_name)
+    evaluate_agent(args.run, args.split, args.tasks, args.episodes, out, as_name=args.as_name, threads=args.threads)
+    print(write_report(out))
     return 0
 
 
@@ -154,13 +157,15 @@ def benchmark(args: argparse.Namespace) -> int:
     from evaluation.benchmark import run_benchmark
     from evaluation.presets import find_preset
 
-    run_benchmark(find_preset(args.preset), args.out)
+    run_benchmark(find_preset(args.preset), args.out, threads=args.threads)
     return 0
 
 
 def report(args: argparse.Namespace) -> int:
     from evaluation.report import write_report
+    from evaluation.summarise import summarise_directory
 
+    summarise_directory(args.directory)
     print(write_report(args.directory))
     return 0
 
@@ -205,6 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"quickstudy: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except Interrupted as stop:  # training has said what it saved
+        return stop.exit_code
     except KeyboardInterrupt:
         print("quickstudy: stopped", file=sys.stderr)
         return 130
