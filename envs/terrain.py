@@ -82,9 +82,9 @@ class TerrainFamily(TaskFamily[TerrainTask]):
         ),
     )
     horizon: ClassVar[int] = 100
-    timestep: ClassVar[float] = 0.005
-    frame_skip: ClassVar[int] = 4
-    control_repeat: ClassVar[int] = 4
+    timestep: ClassVar[float] = 0.008
+    frame_skip: ClassVar[int] = 2
+    control_repeat: ClassVar[int] = 5
     observation_size: ClassVar[int] = 3 + 3 + 3 + 12 + 12 + 2 + 5 + 2 + 2 + 1
     action_size: ClassVar[int] = 5
     reset_noise_size: ClassVar[int] = 2 + 12 + 1
@@ -172,6 +172,9 @@ class TerrainFamily(TaskFamily[TerrainTask]):
             "condim": 3,
             "friction": [task.friction, 0.005, 0.0001],
         }
+        ground |= {
+            "solref": [2.0 * self.timestep, 1.0]
+        }  # as stiff as the time step allows: soft ground makes a trot fall
         spec.worldbody.add_geom(
             name="ground", type=mujoco.mjtGeom.mjGEOM_HFIELD, hfieldname="ground", pos=[*middle, low], **ground
         )
