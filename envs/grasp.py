@@ -182,7 +182,7 @@ class GraspFamily(TaskFamily[GraspTask]):
                 (tracked - _pad(sim)) / 0.05,
                 tracked[:, 2:3] / 0.05,
                 (tracked[:, :2] - sim.memory("start", 2)) / 0.05,
-                np.minimum(sim.sensordata[:, :2] / 4.0, 3.0),
+                np.minimum(_touch(sim) / 4.0, 3.0),
                 1.0 - 2.0 * sim.step[:, None] / self.horizon,
             ],
             axis=1,
@@ -209,7 +209,7 @@ class GraspFamily(TaskFamily[GraspTask]):
         arm = sim.qpos[:, OBJECT : OBJECT + 2] - sim.qpos[:, :2]
         turning = sim.qvel[:, HAND_YAW, None] * np.stack([-arm[:, 1], arm[:, 0], np.zeros(sim.size)], axis=1)
         slow = np.linalg.norm(object_ - hand - turning, axis=1) < 0.05
-        held = (sim.sensordata[:, :2] > 0.5).all(axis=1) & (sim.qpos[:, FINGER] > 0.003)
+        held = (_touch(sim) > 0.5).all(axis=1) & (sim.qpos[:, FINGER] > 0.003)
         return held & slow & (self.clearance(sim) > CLEAR)
 
     def clearance(self, sim: Simulation) -> np.ndarray:
@@ -221,7 +221,7 @@ class GraspFamily(TaskFamily[GraspTask]):
 
     def _pinch(self, sim: Simulation) -> np.ndarray:
         """[N] in [0, 1]: how firmly both fingers press on something between them."""
-        force = sim.sensordata[:, :2].min(axis=1)
+        force = _touch(sim).min(axis=1)
         return np.clip(force / 3.0, 0.0, 1.0) * (sim.qpos[:, FINGER] > 0.003)
 
     def _to_part(self, sim: Simulation) -> np.ndarray:
@@ -309,6 +309,11 @@ def _hand(visual: bool) -> mujoco.MjSpec:
         for geom in [geom for geom in spec.geoms if geom.group == 2]:
             spec.delete(geom)
     return spec
+
+
+def _touch(sim: Simulation) -> np.ndarray:
+    """[N, 2] newtons on the inner faces of the two fingers; a reset leaves the sensors as they were."""
+    return np.where(sim.step[:, None] > 0, sim.sensordata[:, :2], 0.0)
 
 
 def _pad(sim: Simulation) -> np.ndarray:
