@@ -65,8 +65,15 @@ class Checkpoint:
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], counters: Counters, generators: Mapping[str, Any]) -> Path:
-    """Write the checkpoint of `counters.iteration` into `folder` and return its path."""
+    """Write the checkpoint of `counters.iteration` into `folder` and return its path. Raises `CheckpointError`."""
     _refuse_link(folder)
+    try:
+        return _save(folder, tensors, counters, generators)
+    except OSError as error:
+        raise CheckpointError(f"cannot write a checkpoint to {folder}: {error.strerror}; earlier ones stay") from None
+
+
+def _save(folder: Path, tensors: Mapping[str, Tensor], counters: Counters, generators: Mapping[str, Any]) -> Path:
     folder.mkdir(exist_ok=True)
     for leftover in folder.glob(f"{UNFINISHED}*"):
         shutil.rmtree(leftover)

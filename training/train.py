@@ -105,13 +105,13 @@ def _continue(
             log.write(now, metrics)
             display.show(now, metrics)
 
-            finished = now.env_steps >= settings.steps
-            if finished or signals.received or _passed(settings.checkpoint_every, before, now):
+            finished, stopped_by = now.env_steps >= settings.steps, signals.received
+            if finished or stopped_by or _passed(settings.checkpoint_every, before, now):
                 checkpoint.save(run.checkpoints, learner.state(), now, describe(settings.seed, now.iteration))
                 checkpoint.prune(run.checkpoints, settings.keep + finished)
-            if signals.received and not finished:
+            if stopped_by and not finished:
                 display.say(f"checkpoint saved; `quickstudy resume {run.path}` goes on")
-                raise Interrupted(signals.received)
+                raise Interrupted(stopped_by)
 
 
 def _passed(every: int, before: Counters, now: Counters) -> bool:

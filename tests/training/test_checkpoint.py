@@ -121,7 +121,7 @@ def test_a_write_that_fails_leaves_the_last_checkpoint_and_no_half_one(saved, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write_durably", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(CheckpointError, match="No space left on device; earlier ones stay"):
             write(folder, 3)
     assert checkpoint.latest(folder, pytest.fail).counters.iteration == 2
     write(folder, 3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from agents.catalogue import agent_class
 from envs.errors import UserError
 from training import checkpoint
 from training import train as training
-from training.run import RunDirectory
+from training.run import RunDirectory, read_config
 from training.signals import Interrupted
 from training.train import TrainingDiverged, resume, train
 
@@ -120,9 +122,6 @@ def test_a_diverged_update_ends_training_and_the_last_good_checkpoint_stays(tmp_
 
 
 def test_a_signal_saves_at_the_end_of_the_iteration_and_the_run_goes_on(tmp_path, probe_run, console, monkeypatch):
-    import os
-    import signal
-
     whole = train(probe_run(steps=1920), tmp_path / "whole", console)
     iterate = training.iterate
 
@@ -143,9 +142,6 @@ def test_a_signal_saves_at_the_end_of_the_iteration_and_the_run_goes_on(tmp_path
 
 
 def test_a_second_signal_stops_at_once_and_the_last_checkpoint_stays(tmp_path, probe_run, console, monkeypatch):
-    import os
-    import signal
-
     whole = train(probe_run(steps=1920), tmp_path / "whole", console)
     iterate = training.iterate
 
@@ -199,8 +195,6 @@ def test_plain_lines_tell_the_figures_that_matter(tmp_path, probe_run, console):
 
 
 def test_the_config_of_a_run_makes_the_same_run_again(tmp_path, probe_run, console):
-    from training.run import read_config
-
     first = train(probe_run(), tmp_path / "first", console)
     again = train(read_config(first.config_path), tmp_path / "again", console)
     assert sums(again) == sums(first)
