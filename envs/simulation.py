@@ -18,7 +18,8 @@ class Simulation:
     """What a family sees of N environments: live views of the physics and of what the batch keeps beside it.
 
     qpos [N, nq], qvel [N, nv], ctrl [N, nu] are float64 and writable; sensordata [N, ns] is read-only and describes the
-    state before the last physics step. tasks has N entries; constants are [N, ...]; scratch is the family's own.
+    state before the last physics step, after a reset the initial state. tasks has N entries; constants are [N, ...];
+    scratch is the family's own.
     """
 
     tasks: list[Task]
@@ -135,7 +136,8 @@ class TaskBatch:
         self.sim.step[ids] = 0
         self._frozen[ids] = False
         self.family.reset(self.sim, ids, noise)
-        self._batch.forward(ids, stage=mujoco.mjtStage.mjSTAGE_VEL.value)
+        # All stages: a sensor of a stage left out would show what another environment felt on the same thread.
+        self._batch.forward(ids, stage=mujoco.mjtStage.mjSTAGE_ACC.value)
         self._warnings = self._warning_count()
         return self._observe()
 

@@ -1,0 +1,191 @@
+"""The batched simulator itself, on a probe whose physics is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mujoco
+import numpy as np
+import pytest
+
+from envs.simulation import Simulation, TaskBatch
+from tests.probes import SLIDER, ProbeFamily, ProbeTask
+
+TASKS = [ProbeTask(-0.6), ProbeTask(0.2), ProbeTask(0.7)]
+
+
+def batch_of(episodes: int = 2, **kwargs: Any) -> TaskBatch:
+    return TaskBatch(ProbeFamily(), TASKS, episodes, threads=1, **kwargs)
+
+
+def constant(batch: TaskBatch, value: float) -> np.ndarray:
+    return np.full((batch.size, 1), value)
+
+
+def test_environments_are_ordered_by_task() -> None:
+    batch = batch_of()
+    assert [task.goal_m for task in batch.sim.tasks] == [-0.6, -0.6, 0.2, 0.2, 0.7, 0.7]
+    assert batch.sim.constants["goal"].tolist() == [-0.6, -0.6, 0.2, 0.2, 0.7, 0.7]
+
+
+def test_rewards_are_those_of_each_environments_own_task() -> None:
+    batch = batch_of()
+    batch.reset(seed=0)
+    step = batch.step(constant(batch, 0.0))
+    goals = np.array([-0.6, -0.6, 0.2, 0.2, 0.7, 0.7])
+    np.testing.assert_allclose(step.reward, 1.0 - np.abs(batch.sim.qpos[:, 0] - goals), atol=1e-6)
+    np.testing.assert_array_equal(step.reward, step.terms["near"])
+
+
+def test_success_is_that_of_the_present_state() -> None:
+    batch = batch_of()
+    batch.reset(seed=0)
+    for _ in range(10):
+        step = batch.step(batch.family.scripted(batch.sim))
+    assert step.success.all()
+    away = batch.step(constant(batch, 1.0))
+    assert not away.success.all()
+
+
+def test_the_horizon_truncates_and_nothing_resets_by_itself() -> None:
+    batch = batch_of()
+    batch.reset(seed=0)
+    for t in range(12):
+        step = batch.step(constant(batch, 0.3))
+        assert (step.truncated == (t >= 9)).all()
+        assert not step.terminated.any()
+    assert batch.sim.qpos[:, 0].min() > 0.5
+    assert batch.env_steps == 12 * 6
+
+
+def test_actions_are_clipped_and_may_be_float32() -> None:
+    ends = []
+    for value in (1.0, 25.0, np.float32(1.0)):
+        batch = batch_of()
+        batch.reset(seed=0)
+        batch.step(np.full((6, 1), value))
+        ends.append(batch.sim.qpos.copy())
+    np.testing.assert_array_equal(ends[0], ends[1])
+    np.testing.assert_array_equal(ends[0], ends[2])
+
+
+def test_the_callers_actions_are_left_alone() -> None:
+    batch = batch_of()
+    batch.reset(seed=0)
+    action = constant(batch, 3.0)
+    action[2] = np.nan
+    before = action.copy()
+    batch.step(action)
+    np.testing.assert_array_equal(action, before)
+
+
+def test_initial_states_depend_on_seed_task_and_number_alone() -> None:
+    whole = batch_of(episodes=4).reset(seed=3)
+    np.testing.assert_array_equal(
+        batch_of(episodes=2).reset(seed=3, episode=2), whole.reshape(3, 4, -1)[:, 2:].reshape(6, -1)
+    )
+    one = TaskBatch(ProbeFamily(), TASKS[1:2], threads=1)
+    np.testing.assert_array_equal(one.reset(seed=3, episode=3)[0], whole[7])
+    np.testing.assert_array_equal(batch_of(1).reset(3, np.array([2, 0, 3])), whole[[2, 4, 11]])
+
+
+def test_resetting_some_leaves_the_others_where_they_are() -> None:
+    batch = batch_of()
+    start = batch.reset(seed=0)
+    for _ in range(4):
+        moved = batch.step(constant(batch, 0.5)).observation
+    observation = batch.reset(seed=0, ids=np.array([1, 4]))
+    np.testing.assert_array_equal(observation[[1, 4]], start[[1, 4]])
+    np.testing.assert_array_equal(observation[[0, 2, 3, 5]], moved[[0, 2, 3, 5]])
+    for t in range(6):
+        step = batch.step(constant(batch, 0.0))
+        assert step.truncated.tolist() == [t == 5, False, t == 5, t == 5, False, t == 5]
+
+
+def test_frozen_environments_cost_no_steps_until_they_are_reset() -> None:
+    batch = batch_of()
+    batch.reset(seed=0)
+    action = constant(batch, 0.5)
+    action[0] = np.nan
+    for _ in range(5):
+        step = batch.step(action)
+    assert batch.env_steps == 5 * 5 + 1
+    assert batch.faults == 1
+    assert step.terminated.tolist() == [True] + [False] * 5
+    batch.reset(seed=0, ids=np.array([0]))
+    step = batch.step(constant(batch, 0.5))
+    assert not step.terminated.any()
+    assert batch.env_steps == 5 * 5 + 1 + 6
+
+
+def test_privileged_observations_end_in_the_features() -> None:
+    plain, told = batch_of(), batch_of(privileged=True)
+    assert told.observation_size == plain.observation_size + 1
+    observation = told.reset(seed=0)
+    np.testing.assert_array_equal(observation[:, :3], plain.reset(seed=0))
+    np.testing.assert_allclose(observation[:, 3], [-0.6, -0.6, 0.2, 0.2, 0.7, 0.7])
+    np.testing.assert_array_equal(told.step(constant(told, 0.1)).observation[:, 3], observation[:, 3])
+
+
+def test_other_tasks_in_place_are_as_good_as_a_new_batch() -> None:
+    others = [ProbeTask(0.5), ProbeTask(-0.5), ProbeTask(0.0)]
+    swapped = batch_of(privileged=True)
+    swapped.reset(seed=0)
+    swapped.step(constant(swapped, 0.5))
+    swapped.set_tasks(others)
+    fresh = TaskBatch(ProbeFamily(), others, 2, threads=1, privileged=True)
+    np.testing.assert_array_equal(swapped.reset(seed=2), fresh.reset(seed=2))
+    for _ in range(3):
+        left, right = swapped.step(constant(swapped, 0.5)), fresh.step(constant(fresh, 0.5))
+        np.testing.assert_array_equal(left.observation, right.observation)
+        np.testing.assert_array_equal(left.reward, right.reward)
+    assert swapped.env_steps == 6 * 4
+    with pytest.raises(ValueError, match="holds 3 tasks, got 1"):
+        swapped.set_tasks(others[:1])
+
+
+class FeelingFamily(ProbeFamily):
+    """The probe with an accelerometer: a sensor that MuJoCo computes in its last stage."""
+
+    def model(self, task: ProbeTask, visual: bool = False) -> mujoco.MjModel:
+        spec = mujoco.MjSpec.from_string(SLIDER)
+        spec.add_sensor(
+            name="force",
+            type=mujoco.mjtSensor.mjSENS_ACTUATORFRC,
+            objtype=mujoco.mjtObj.mjOBJ_ACTUATOR,
+            objname="drive",
+        )
+        return spec.compile()
+
+    def reset(self, sim: Simulation, ids: np.ndarray, noise: np.ndarray) -> None:
+        super().reset(sim, ids, noise)
+        sim.ctrl[ids, 0] = 0.5
+
+
+def test_every_sensor_is_current_after_a_reset() -> None:
+    """Not what another environment felt, nor nothing: what MuJoCo computes for the initial state."""
+    batch = TaskBatch(FeelingFamily(), TASKS, 2, threads=1)
+    batch.reset(seed=0)
+    for _ in range(3):
+        batch.step(constant(batch, -1.0))
+    batch.reset(seed=1, ids=np.array([2]))
+    np.testing.assert_allclose(batch.sim.sensordata[2], 50 * 0.5)
+
+
+def test_it_is_the_same_as_stepping_mujoco_by_hand() -> None:
+    family = ProbeFamily()
+    batch = TaskBatch(family, TASKS, threads=2)
+    batch.reset(seed=0)
+    states = [mujoco.MjData(model) for model in batch.models]
+    for data, qpos in zip(states, batch.sim.qpos, strict=True):
+        data.qpos[:] = qpos
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        action = rng.uniform(-1, 1, (3, 1))
+        batch.step(action)
+        for n, (model, data) in enumerate(zip(batch.models, states, strict=True)):
+            data.ctrl[:] = 2.0 * action[n]
+            for _ in range(family.frame_skip):
+                mujoco.mj_step(model, data)
+    np.testing.assert_array_equal(batch.sim.qpos, [data.qpos for data in states])
+    np.testing.assert_array_equal(batch.sim.qvel, [data.qvel for data in states])
