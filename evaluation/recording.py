@@ -45,7 +45,7 @@ class RecordingBatch(TaskBatch):
         self._rewards: list[np.ndarray] = []
         self._success = np.zeros(self.size, dtype=bool)
 
-    def reset(self, seed: int, episode: int = 0, ids: np.ndarray | None = None) -> np.ndarray:
+    def reset(self, seed: int, episode: int | np.ndarray = 0, ids: np.ndarray | None = None) -> np.ndarray:
         observation = super().reset(seed, episode, ids)
         self._positions, self._rewards = [self.sim.qpos.copy()], []
         return observation

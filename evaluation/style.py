@@ -24,8 +24,8 @@ COLOURS = {
 }
 SPARE_COLOURS = ("#E69F00", "#7B61B3", "#8C6D31", "#B22222")
 LABELS = {
-    "rl2": "RL²",
     "maml": "MAML",
+    "rl2": "RL²",
     "ppo": "PPO from scratch",
     "ppo-finetuned": "PPO fine-tuned",
     "ppo-robust": "PPO robust",
