@@ -113,11 +113,11 @@ class GraspFamily(TaskFamily[GraspTask]):
             raise TaskError(f"grasp task: no object could be built from {task}: {error}") from None
 
     def constants(self, task: GraspTask, model: mujoco.MjModel) -> dict[str, np.ndarray | float]:
-        """All vectors in the frame of the free joint, which MuJoCo aligns with the object's axes of inertia.
+        """What the methods below need. Vectors are in the frame of the free joint, which MuJoCo aligns with the inertia.
 
-        frame_pos, frame_quat: the object's own frame; hold, axis, span: the middle, direction and half length of what
-        can be held; best: where on it a hand does best; points: of the surface; yaw: of the object on the table;
-        part_yaw: of the part; part_top: height of its top at rest; lie: whether the part's yaw matters.
+        frame_pos, frame_quat: the object's own frame; middle, axis, span: the middle, direction and half length of the
+        stretch that can be held; best: where on it the scripted hand holds; points: of the surface; hold_height, top:
+        heights of `best` and of the whole object at rest; yaw: of the object on the table.
         """
         site = model.site("tracked")
         frame_pos, frame_quat = np.array(site.pos), np.array(site.quat)
@@ -138,7 +138,6 @@ class GraspFamily(TaskFamily[GraspTask]):
             "hold_height": grip.hold[2],
             "top": max(task.part_base_m + task.part_height_m, task.body_height_m),
             "yaw": task.yaw_rad,
-            "part_turn": task.part_turn_rad,
         }
 
     def reset(self, sim: Simulation, ids: np.ndarray, noise: np.ndarray) -> None:
@@ -241,7 +240,7 @@ class GraspFamily(TaskFamily[GraspTask]):
         joints, setpoint = sim.qpos[:, : FINGER + 1], sim.ctrl[:, : FINGER + 1]
         ahead = _rotate(sim.qpos[:, OBJECT + 3 : OBJECT + 7], sim.constants["axis"])
         part_yaw = np.arctan2(ahead[:, 1], ahead[:, 0])
-        part_yaw -= math.pi * np.round((part_yaw - 0.0) / math.pi)
+        part_yaw -= math.pi * np.round(part_yaw / math.pi)
         low = np.maximum(sim.constants["hold_height"] - PAD_HEIGHT, WORKSPACE[2, 0])
 
         target = np.empty_like(joints)
@@ -257,7 +256,7 @@ class GraspFamily(TaskFamily[GraspTask]):
         off = np.abs(target - joints)
         over = (off[:, :2].max(axis=1) < 0.005) & (off[:, 3] < 0.06)
         down = off[:, 2] < 0.004
-        held_for[:] = np.where((sim.sensordata[:, :2] > 3.0).all(axis=1), held_for + 1, 0)
+        held_for[:] = np.where((_touch(sim) > 3.0).all(axis=1), held_for + 1, 0)
         phase[:] = np.select(
             [(phase == 0) & over, (phase == 1) & down & over, (phase == 2) & (held_for >= 2)],
             [1, 2, 3],
@@ -286,8 +285,8 @@ def _grip(task: GraspTask) -> _Grip:
         room = np.array([min(_gap(body, centre + place * axis) for body in bodies) for place in places])
         clear = room > PAD_HALF_LENGTH + 0.003
         places = places[clear] if clear.any() else places[room.argmax()][None]
-    volumes = np.array([piece.volume for piece in used])
-    mass_centre = (volumes[:, None] * np.array([piece.centre for piece in used])).sum(axis=0) / volumes.sum()
+    weights = np.array([piece.weight for piece in used])
+    mass_centre = (weights[:, None] * np.array([piece.centre for piece in used])).sum(axis=0) / weights.sum()
     best = float(np.clip((mass_centre - centre) @ axis, places.min(), places.max()))
     middle, span = (places.max() + places.min()) / 2, (places.max() - places.min()) / 2
     return _Grip(centre + middle * axis, axis, float(span), centre + best * axis)

@@ -20,6 +20,9 @@ TRAIN_KINDS = ("lid", "pan", "mug", "hammer")
 OOD_KINDS = ("tee", "ell", "dumbbell")
 KINDS = (*TRAIN_KINDS, *OOD_KINDS)
 
+# How dense the body is, with the part as the unit: a hammer's head is heavy, a mug is hollow.
+BODY_DENSITY = {"lid": 1.0, "pan": 1.5, "mug": 0.7, "hammer": 2.5, "tee": 1.3, "ell": 1.1, "dumbbell": 2.0}
+
 SLOTS = 3
 POINTS_PER_PIECE = 16
 OBJECT, UNUSED = 3, 8  # collision bits of pieces in use (they meet table and fingers) and of those that are not
@@ -29,7 +32,8 @@ OBJECT, UNUSED = 3, 8  # collision bits of pieces in use (they meet table and fi
 class GraspTask(Task):
     """An object on the table. Lengths in metres, in the object's frame; angles in radians.
 
-    kind: what the object is; a `dumbbell` has its body twice, the second one beyond the part, the others once.
+    kind: what the object is. It says how the mass is spread (`BODY_DENSITY`) and, for a `dumbbell`, that there is a
+        second body beyond the part.
     body_*: shape and extent (x, y, z) of the body; it stands on the table around the origin.
     part_*: shape, centre (x, y) and lowest height of the part to hold, its extent along (length) and across (width) its
         own axis and upwards (height), and how that axis is turned from the object's x axis. Cylinders and capsules lie
@@ -58,12 +62,16 @@ class GraspTask(Task):
 
 @dataclass(frozen=True)
 class Piece:
-    """One geom: its shape, extent (length, width, height), centre and turn about z, in the object's frame."""
+    """One geom: shape, extent (length, width, height), centre and turn about z in the object's frame.
+
+    density: relative to that of the part.
+    """
 
     shape: str
     extent: np.ndarray
     centre: np.ndarray
     turn: float = 0.0
+    density: float = 1.0
 
     @property
     def lies(self) -> bool:
@@ -81,10 +89,11 @@ class Piece:
         return max(half - self.radius, 1e-3) if self.shape == "capsule" else half
 
     @property
-    def volume(self) -> float:
+    def weight(self) -> float:
+        """Volume times relative density: the piece's share of the object's mass."""
         length, width, height = self.extent
         round_section = math.pi * self.radius**2
-        return float(
+        volume = float(
             {
                 "box": length * width * height,
                 "cylinder": round_section * 2 * self.half_axis,
@@ -93,6 +102,7 @@ class Piece:
                 "mesh": 0.6 * length * width * height,
             }[self.shape]
         )
+        return self.density * volume
 
     def points(self) -> np.ndarray:
         """[POINTS_PER_PIECE, 3] points of the surface, in the object's frame: enough to tell its lowest point."""
@@ -137,11 +147,11 @@ def pieces(task: GraspTask) -> list[Piece]:
         task.part_turn_rad,
     )
     extent = np.array([task.body_length_m, task.body_width_m, task.body_height_m])
-    body = Piece(task.body_shape, extent, np.array([0.0, 0.0, task.body_height_m / 2]))
+    body = Piece(task.body_shape, extent, np.array([0.0, 0.0, task.body_height_m / 2]), density=BODY_DENSITY[task.kind])
     found = [part, body]
     if task.kind == "dumbbell":
         beyond = np.array([2 * task.part_x_m, 2 * task.part_y_m, task.body_height_m / 2])
-        found.append(Piece(task.body_shape, extent, beyond))
+        found.append(Piece(task.body_shape, extent, beyond, density=BODY_DENSITY[task.kind]))
     return found
 
 
@@ -155,12 +165,12 @@ def add_object(spec: mujoco.MjSpec, task: GraspTask) -> None:
     spec.add_mesh(name="knob", uservert=knob.flatten())
 
     used = pieces(task)
-    total = sum(piece.volume for piece in used)
+    total = sum(piece.weight for piece in used)
     for slot in range(SLOTS):
         name = f"object{slot}"
         if slot < len(used):
             piece = used[slot]
-            geom = body.add_geom(name=name, pos=piece.centre, mass=task.mass_kg * piece.volume / total)
+            geom = body.add_geom(name=name, pos=piece.centre, mass=task.mass_kg * piece.weight / total)
             _shape(geom, piece)
             geom.conaffinity = OBJECT
             geom.priority = 1
