@@ -123,8 +123,8 @@ def _split(results: Results, split: SplitSummary, protocol: Protocol) -> str:
             svg(adaptation_figure(split, protocol.episodes), f"{prefix}-a"),
             "<b>Adaptation, episode by episode.</b> Left: interquartile mean over seeds and tasks; right: mean "
             f"success. Bands are 95\u202f% bootstrap intervals over seeds and tasks ({counts}). Each point is a probe "
-            f"from {states}, which costs nothing and teaches nothing. Dotted: the agent was given no more. Level lines are "
-            "agents that do not adapt.",
+            f"from {states}, which costs nothing and teaches nothing. Dotted: the agent was given no more. Level lines "
+            "are agents that do not adapt.",
         ),
         figure(
             svg(steps_figure(split, horizon), f"{prefix}-b"),
@@ -167,8 +167,8 @@ def _table(split: SplitSummary) -> str:
     note = (
         f"<figcaption>After {thousands(split.budget_steps)} steps on each task, the common budget; small figures are "
         "95\u202f% intervals. Steps to a share of the oracle: median over runs in all the steps that the agent "
-        "had, with the share that never got there. Better than PPO: probability that a run beats one of PPO from scratch on the "
-        f"same task. Worst tenth: mean {scale} on the tasks where the agent does worst.</figcaption>"
+        "had, with the share that never got there. Better than PPO: probability that a run beats one of PPO from scratch "
+        f"on the same task. Worst tenth: mean {scale} on the tasks where the agent does worst.</figcaption>"
     )
     return table(head, rows) + note
 

@@ -1,0 +1,249 @@
+"""The report shows every arm, says what did not work, asks nothing of anyone else, and is the same file every time."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up import AGENTS, write_evaluation
+
+from envs.errors import UserError
+from evaluation.maps import success_by_kind, task_map
+from evaluation.plots import adaptation_figure, duel_figure, png, steps_figure, steps_to_figure, svg
+from evaluation.report import write_report
+from evaluation.results import Results, duel
+from evaluation.style import agent_colour, agent_label, agent_order
+from evaluation.summary import AgentSummary, SplitSummary
+from evaluation.wording import headline, leader, misses, number, percent, signed
+
+FAMILY = "terrain-planar"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All arms on both held-out splits."""
+    path = tmp_path_factory.mktemp("evaluation")
+    write_evaluation(path, {FAMILY: ("test", "ood")}, tasks=8, episodes=10, ppo_episodes=40)
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(directory: Path) -> Results:
+    return Results.read(directory)
+
+
+@pytest.fixture(scope="module")
+def report(directory: Path) -> str:
+    return write_report(directory).read_text(encoding="utf-8")
+
+
+def texts(page: str) -> str:
+    """What a reader reads."""
+    return html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)))
+
+
+class TestReport:
+    def test_every_arm_is_in_the_table_and_in_the_curves(self, report: str) -> None:
+        for agent in AGENTS:
+            assert report.count(f'<tr class="agent-{agent}">') >= 2, agent
+            assert f'data-agent="{agent}"' in report
+            assert re.search(rf'<g class="agent-{agent}">', report), agent
+            assert agent_label(agent) in texts(report)
+
+    def test_the_headline_is_what_the_summary_says(self, report: str, results: Results) -> None:
+        for split in results.summary.results:
+            best = leader(split)
+            assert best is not None
+            assert best.agent == "rl2"
+            assert percent(best.final.success) in texts(report)
+            assert headline(split, best) in texts(report)
+
+    def test_it_asks_nothing_of_anyone_else(self, report: str) -> None:
+        assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', report)
+        assert "@import" not in report
+        assert "url(http" not in report
+        for address in re.findall(r"https?://[^\"'\s<]+", report):
+            assert address.startswith(("http://www.w3.org/", "https://www.w3.org/")), address  # names of XML dialects
+
+    def test_the_same_directory_gives_the_same_bytes(self, directory: Path, report: str) -> None:
+        (directory / "report.html").unlink()
+        assert write_report(directory).read_text(encoding="utf-8") == report
+
+    def test_where_the_directory_is_leaves_no_trace(self, directory: Path, report: str, tmp_path: Path) -> None:
+        for name in ("episodes.csv", "tasks.json", "summary.json"):
+            shutil.copy(directory / name, tmp_path / name)
+        assert write_report(tmp_path).read_text(encoding="utf-8") == report
+
+    def test_identifiers_are_not_shared_between_figures(self, report: str) -> None:
+        defined = re.findall(r'<(?:path|clipPath)[^>]* id="([^"]+)"', report)
+        assert len(defined) == len(set(defined)) > 0
+        used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', report))
+        assert used <= set(re.findall(r' id="([^"]+)"', report))
+
+    def test_films_are_embedded_under_their_family_when_small(self, directory: Path, tmp_path: Path) -> None:
+        shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+        (tmp_path / "films").mkdir()
+        (tmp_path / "films" / f"{FAMILY}-test.mp4").write_bytes(b"small")
+        (tmp_path / "holiday.mp4").write_bytes(b"large" * 1_500_000)
+        page = write_report(tmp_path).read_text(encoding="utf-8")
+        assert 'src="data:video/mp4;base64,c21hbGw="' in page
+        assert 'src="holiday.mp4"' in page
+        assert page.index("c21hbGw=") < page.index("Held-out tasks") < page.index("holiday.mp4")
+
+    def test_markup_in_names_is_shown_and_not_obeyed(self, tmp_path: Path) -> None:
+        command = "quickstudy <script>alert(1)</script>"
+        write_evaluation(
+            tmp_path, {FAMILY: ("test",)}, ("rl2",), tasks=2, seeds=1, episodes=2, ppo_episodes=2, command=command
+        )
+        page = write_report(tmp_path).read_text(encoding="utf-8")
+        assert "alert(1)" in page
+        assert "<script>alert" not in page
+
+    @pytest.mark.parametrize("name", ["episodes.csv", "tasks.json", "summary.json"])
+    def test_a_missing_file_is_named(self, name: str, directory: Path, tmp_path: Path) -> None:
+        for other in {"episodes.csv", "tasks.json", "summary.json"} - {name}:
+            shutil.copy(directory / other, tmp_path / other)
+        with pytest.raises(UserError, match=name):
+            write_report(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("agents", "tasks", "seeds"),
+        [
+            (("rl2",), 1, 1),
+            (("rl2", "ppo"), 1, 1),
+            (("ppo-robust",), 3, 1),
+            (("maml", "random", "ppo-oracle"), 2, 1),
+            (("ppo",), 2, 2),
+        ],
+    )
+    def test_arms_may_be_missing_and_seeds_and_tasks_few(
+        self, agents: tuple[str, ...], tasks: int, seeds: int, tmp_path: Path
+    ) -> None:
+        write_evaluation(tmp_path, {FAMILY: ("test",)}, agents, tasks=tasks, seeds=seeds, episodes=10, ppo_episodes=20)
+        page = write_report(tmp_path).read_text(encoding="utf-8")
+        for agent in AGENTS:
+            assert (f'<tr class="agent-{agent}">' in page) == (agent in agents)
+        assert ("there is no scale" in page) == (not {"random", "ppo-oracle"} <= set(agents))
+
+
+class TestFigures:
+    def test_a_duel_is_at_the_same_number_of_steps(self, results: Results) -> None:
+        found = duel(results, FAMILY, "test", "rl2", 10)
+        assert found is not None
+        assert (found.env_steps, found.ppo_steps) == (600, 600)
+        early = duel(results, FAMILY, "test", "rl2", 9)
+        assert early is not None
+        assert (early.env_steps, early.ppo_steps) == (540, 0)  # PPO's rounds are of ten episodes
+        curves = results.curves(FAMILY, "test", "rl2")
+        assert curves is not None
+        assert np.allclose(found.ours, curves.returns[-1].mean(axis=0))
+        assert duel(results, FAMILY, "test", "ppo", 10) is None
+        assert duel(results, FAMILY, "test", "nobody", 10) is None
+
+    def test_a_figure_is_the_same_text_twice(self, results: Results) -> None:
+        split = results.summary.results[0]
+        assert svg(adaptation_figure(split, 10), "a") == svg(adaptation_figure(split, 10), "a")
+        assert png(steps_figure(split, 60), 50) == png(steps_figure(split, 60), 50)
+
+    def test_missing_values_leave_gaps_and_do_not_break_the_figure(self, results: Results) -> None:
+        split = results.summary.results[0]
+        nan = float("nan")
+
+        def without(agent: AgentSummary, whole: bool) -> AgentSummary:
+            curve = tuple(
+                replace(p, score=nan, low=nan, high=nan) if whole or p.episode == 0 else p for p in agent.curve
+            )
+            return replace(agent, curve=curve)
+
+        holed = replace(split, agents=tuple(without(a, a.agent == "maml") for a in split.agents))
+        drawn = svg(steps_figure(holed, 60), "a")
+        assert "RL²" in drawn
+        assert "MAML" not in drawn
+
+    def test_bars_say_who_never_got_there(self, results: Results) -> None:
+        split = results.summary.results[0]
+        figure = steps_to_figure(split)
+        assert figure is not None
+        drawn = svg(figure, "a")
+        maml = next(agent for agent in split.agents if agent.agent == "maml")
+        assert maml.steps_to["80"].median is None
+        assert "not within" in drawn
+        assert steps_to_figure(replace(split, agents=())) is None
+
+    def test_no_duel_without_an_opponent(self, results: Results) -> None:
+        split = results.summary.results[0]
+        alone = replace(split, agents=tuple(a for a in split.agents if a.agent == "ppo"))
+        assert duel_figure(results, alone, 10) is None
+
+    def test_the_map_draws_every_task_and_the_training_range(self, results: Results) -> None:
+        splits = list(results.summary.results)
+        drawn = task_map(results, splits, 10)
+        assert drawn is not None
+        first = drawn.figure.axes[0]
+        marks = sum(len(np.ma.getdata(c.get_offsets())) for c in first.collections)
+        assert marks == 16  # eight tasks of each split
+        assert len(first.patches) == 2  # the range, filled and outlined
+        assert drawn.agents == ("maml", "rl2", "ppo")
+
+    def test_no_map_of_tasks_that_are_all_alike(self, results: Results) -> None:
+        same = {FAMILY: {"test": [results.tasks[FAMILY]["test"][0]] * 8}}
+        assert task_map(replace(results, tasks=same), [results.summary.results[0]], 10) is None
+
+    def test_success_by_kind_adds_up(self, results: Results) -> None:
+        splits = list(results.summary.results)
+        found = success_by_kind(results, splits, 10)
+        assert found is not None
+        _, kinds, table = found
+        for agent, row in table.items():
+            assert len(row) == len(kinds)
+            total = sum(cell[0] * cell[1] for cell in row if cell is not None)
+            means = [a.final.success * a.tasks for s in splits for a in s.agents if a.agent == agent]
+            assert total == pytest.approx(sum(means), abs=1e-4)
+
+
+class TestWords:
+    def split(self, results: Results) -> SplitSummary:
+        return results.summary.results[0]
+
+    def agent(self, results: Results, **changes: Any) -> AgentSummary:
+        found = next(a for a in self.split(results).agents if a.agent == "rl2")
+        return replace(found, **changes)
+
+    def test_a_gain_is_only_called_real_when_its_interval_says_so(self, results: Results) -> None:
+        agent = self.agent(results)
+        split = self.split(results)
+        for low, high, words in ((0.1, 0.3, "is real"), (-0.1, 0.3, "cannot be told"), (-0.3, -0.1, "gets worse")):
+            gain = replace(agent.gain, low=low, high=high)
+            text = headline(split, replace(agent, gain=gain))
+            assert words in text
+            assert bool(misses([replace(split, agents=(replace(agent, gain=gain),))])) == (low < 0)
+
+    def test_ppos_steps_are_a_lower_bound_when_censored(self, results: Results) -> None:
+        agent = self.agent(results)
+        last = agent.ppo_equivalent[-1]
+        for equal, words in (
+            (replace(last, ppo_steps=2400.0, censored=True), "has not got that far after 2\u202f400 steps"),
+            (replace(last, env_steps=600.0, ppo_steps=1800.0, censored=False), "3.0 times as many"),
+            (replace(last, ppo_steps=0.0, censored=False), "before it has learned"),
+            (replace(last, env_steps=600.0, ppo_steps=300.0, censored=False), "gets as far in 300 steps"),
+        ):
+            text = headline(self.split(results), replace(agent, ppo_equivalent=(equal,)))
+            assert words in text
+
+    @pytest.mark.parametrize(
+        ("value", "text"), [(0.125, "+0.12"), (-0.5, "\u22120.50"), (-0.001, "0.00"), (0.0, "0.00")]
+    )
+    def test_signs(self, value: float, text: str) -> None:
+        assert signed(value) == text
+        assert number(-0.001) == "0.00"
+
+    def test_agents_keep_their_order_and_colour(self) -> None:
+        assert agent_order({"random", "zebra", "rl2", "maml", "ant"}) == ["maml", "rl2", "random", "ant", "zebra"]
+        assert agent_colour("zebra") == agent_colour("zebra")
+        assert len({agent_colour(name) for name in AGENTS}) == len(AGENTS)
