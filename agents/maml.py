@@ -12,6 +12,7 @@ surrogate on the episodes collected after the last inner step, differentiated th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -25,6 +26,7 @@ from agents.agent import Decision, Trajectories, Transition
 from agents.gaussian_policy import Params
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
 from agents.trust_region import trust_region_step
+from envs.errors import check_range
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ class MamlConfig:
     """PPO: gradient steps of one meta-update."""
     clip_range: float = 0.2
     """PPO: bound on the likelihood ratio."""
+
+    def __post_init__(self) -> None:
+        sizes = ("hidden_sizes", "inner_steps", "meta_batch_size", "episodes_per_step", "epochs")
+        check_range(self, 1, math.inf, *sizes, "conjugate_gradient_steps", "curvature_stride")
+        check_range(self, 0, 1, "discount", "gae_lambda")
+        check_range(self, 1e-8, math.inf, "inner_lr", "max_kl", "damping", "learning_rate", "clip_range")
+        check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
 
 
 @dataclass(frozen=True)

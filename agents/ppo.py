@@ -9,6 +9,7 @@ its observation.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from agents import gaussian_policy
 from agents.advantages import masked_mean
 from agents.agent import Decision, Trajectories, Transition
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
+from envs.errors import check_range
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,15 @@ class PPOConfig:
     """Episodes of the one task at hand before each update, where the arm learns on held-out tasks."""
     task_batch_size: int = 128
     """Steps of one gradient step there."""
+
+    def __post_init__(self) -> None:
+        sizes = ("hidden_sizes", "epochs", "meta_batch_size", "episodes_per_task", "episodes_per_update")
+        check_range(self, 1, math.inf, *sizes)
+        check_range(self, 2, math.inf, "batch_size", "task_batch_size")
+        check_range(self, 0, 1, "discount", "gae_lambda")
+        check_range(self, 1e-8, math.inf, "learning_rate", "clip_range", "max_grad_norm", "target_kl")
+        check_range(self, 0, math.inf, "value_coefficient", "entropy_coefficient")
+        check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ trial, so that exploring early is paid for by what it earns later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -18,6 +19,7 @@ from agents import gaussian_policy
 from agents.advantages import generalized_advantages, masked_mean, normalised
 from agents.agent import Decision, Trajectories, Transition, concatenate
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
+from envs.errors import check_range
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class RL2Config:
     """Tasks of one meta-iteration."""
     trials_per_task: int = 2
     """Trials of each task, side by side, each with a memory of its own."""
+    reward_scale: float = 5.0
+    """Factor on the last reward where the network reads it: small differences in reward are what the task shows by."""
     discount: float = 0.99
     """Per step, over the whole trial."""
     gae_lambda: float = 0.95
@@ -53,10 +57,19 @@ class RL2Config:
     initial_log_std: float = -0.5
     """Log deviation of the first policy's actions."""
 
+    def __post_init__(self) -> None:
+        sizes = ("hidden_size", "episodes_per_trial", "meta_batch_size", "trials_per_task", "epochs", "minibatches")
+        check_range(self, 1, math.inf, *sizes)
+        check_range(self, 0, 1, "discount", "gae_lambda")
+        check_range(self, 0, math.inf, "reward_scale")
+        check_range(self, 1e-8, math.inf, "learning_rate", "clip_range", "target_kl", "max_grad_norm")
+        check_range(self, 0, math.inf, "value_coefficient", "entropy_coefficient")
+        check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
+
 
 @dataclass(frozen=True)
 class RL2Memory:
-    """hidden [N, H]; the last action [N, A], reward [N, 1] and done [N, 1], zero at a trial's start. N = K * E."""
+    """hidden [N, H]; the last action [N, A], scaled reward [N, 1] and done [N, 1], zero at a trial's start. N = K * E."""
 
     hidden: Tensor
     action: Tensor
@@ -139,7 +152,7 @@ class RL2:
         return replace(
             memory,
             action=transition.action.reshape(n, -1),
-            reward=transition.reward.reshape(n, 1),
+            reward=transition.reward.reshape(n, 1) * self.config.reward_scale,
             done=transition.done.reshape(n, 1).to(torch.float32),
         )
 
@@ -168,7 +181,8 @@ class RL2:
         """[L, N, I]: what the network read during the trial (action, reward and done are those of the step before)."""
         steps = len(trial.obs)
         done = (trial.terminated | trial.truncated).to(torch.float32)
-        feedback = torch.cat([trial.action, trial.reward.unsqueeze(-1), done.unsqueeze(-1)], dim=-1)
+        reward = trial.reward * self.config.reward_scale
+        feedback = torch.cat([trial.action, reward.unsqueeze(-1), done.unsqueeze(-1)], dim=-1)
         earlier = torch.cat([torch.zeros_like(feedback[:1]), feedback[:-1]])
         return torch.cat([trial.obs, earlier], dim=-1).reshape(steps, -1, self.network.encoder.in_features)
 

@@ -116,3 +116,19 @@ def test_state_of_another_shape_is_refused() -> None:
 def test_unknown_agent_is_one_clear_line() -> None:
     with pytest.raises(UserError, match="did you mean 'maml'"):
         agent_class("mamll")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("maml", {"meta_batch_size": 0}),
+        ("maml", {"hidden_sizes": (64, 0)}),
+        ("maml", {"inner_lr": -1.0}),
+        ("rl2", {"discount": 1.5}),
+        ("rl2", {"learning_rate": float("nan")}),
+        ("ppo", {"initial_log_std": 50.0}),
+    ],
+)
+def test_settings_out_of_range_are_one_clear_line(name: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="must be"):
+        agent_class(name).config_type(**settings)

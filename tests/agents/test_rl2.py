@@ -56,7 +56,7 @@ def test_last_reward_and_done_of_an_episode_are_read_at_the_start_of_the_next(ag
     horizon, observation = ProbeFamily.horizon, 3
     first_of_second = inputs[horizon, :, observation:]
     assert torch.equal(first_of_second[:, 0], rounds[0].action[-1].reshape(-1))
-    assert torch.equal(first_of_second[:, 1], rounds[0].reward[-1].reshape(-1))
+    assert torch.equal(first_of_second[:, 1], rounds[0].reward[-1].reshape(-1) * agent.config.reward_scale)
     assert torch.equal(first_of_second[:, 2], torch.ones(K * E))
     assert torch.equal(inputs[0, :, observation:], torch.zeros(K * E, 3))
     assert inputs[1:horizon, :, -1].sum() == 0
