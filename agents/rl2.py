@@ -69,7 +69,7 @@ class RL2Config:
 
 @dataclass(frozen=True)
 class RL2Memory:
-    """hidden [N, H]; the last action [N, A], scaled reward [N, 1] and done [N, 1], zero at a trial's start. N = K * E."""
+    """hidden [N, H]; the last action [N, A], scaled reward [N, 1], done [N, 1], zero at a trial's start. N = K * E."""
 
     hidden: Tensor
     action: Tensor
