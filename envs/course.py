@@ -57,9 +57,13 @@ class Opening:
 
 @dataclass(frozen=True)
 class Course:
-    """heights [ROWS, COLUMNS] over y and x; boxes has BOX_SLOTS entries; openings has two, the second may repeat."""
+    """heights [ROWS, COLUMNS] over y and x, and `level` the same without pits and rim.
+
+    boxes has BOX_SLOTS entries; openings has two, of which the second may repeat the first.
+    """
 
     heights: np.ndarray
+    level: np.ndarray
     boxes: tuple[Box, ...]
     openings: tuple[Opening, Opening]
 
@@ -88,7 +92,8 @@ def build_course(
     """
     x = np.linspace(*FIELD_X, COLUMNS)[None, :]
     y = np.linspace(*FIELD_Y, ROWS)[:, None]
-    heights = np.array(ground.height(x, y))
+    level = np.array(ground.height(x, y))
+    heights = level.copy()
     boxes: list[Box] = []
     half = 0.5 * gap_width
     first = _opening(obstacle_x, obstacle_x + WALL_THICKNESS, gap_y, gap_width)
@@ -116,11 +121,10 @@ def build_course(
         else:
             heights -= PIT * ((x > blocked) & (x < end) & (np.abs(y - gap_y) > half))
         first = second = _opening(obstacle_x, end, gap_y, gap_width)
-    rim = heights.max() + RIM
-    heights[[0, -1], :] = np.maximum(heights[[0, -1], :], np.array(ground.height(x, y))[[0, -1], :] + RIM)
-    heights[:, [0, -1]] = rim
+    heights[[0, -1], :] = level[[0, -1], :] + RIM
+    heights[:, [0, -1]] = level[:, [0, -1]] + RIM
     boxes += [Box(PARKED, (0.1, 0.1, 0.1))] * (BOX_SLOTS - len(boxes))
-    return Course(heights, tuple(boxes), (first, second))
+    return Course(heights, level, tuple(boxes), (first, second))
 
 
 def _opening(start: float, end: float, middle: float, width: float) -> Opening:
@@ -132,7 +136,7 @@ def _wall(ground: Ground, x: float, gap_y: float, half_gap: float) -> list[Box]:
     """Two boxes across the field at x with a gap between them."""
     boxes = []
     middle_x = x + 0.5 * WALL_THICKNESS
-    for low, high in ((FIELD_Y[0], gap_y - half_gap), (gap_y + half_gap, FIELD_Y[1])):
+    for low, high in ((FIELD_Y[0] + CELL, gap_y - half_gap), (gap_y + half_gap, FIELD_Y[1] - CELL)):
         if high - low < 0.02:
             continue
         below = ground.height(middle_x, np.linspace(low, high, 40))

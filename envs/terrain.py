@@ -26,6 +26,7 @@ from envs.gait import ABDUCTION_LINK, SIDE, Trot, leg_angles
 from envs.simulation import Simulation
 from envs.surfaces import SURFACE_KINDS, SurfaceKind
 from envs.task import Parameter, Task, TaskError, TaskFamily, choice, uniform
+from envs.terrain_scene import add_camera, dress
 
 TROT = Trot()
 STAND = TROT.action(np.array([0.0, 0.0, 0.0, 0.0, TROT.neutral[4]]))  # stops and keeps all feet on the ground
@@ -188,6 +189,9 @@ class TerrainFamily(TaskFamily[TerrainTask]):
                 size=box.half_size,
                 **ground,
             )
+        add_camera(spec)
+        if visual:
+            dress(spec, course)
         return spec.compile()
 
     def constants(self, task: TerrainTask, model: mujoco.MjModel) -> dict[str, np.ndarray | float]:
