@@ -113,7 +113,7 @@ class GraspFamily(TaskFamily[GraspTask]):
             raise TaskError(f"grasp task: no object could be built from {task}: {error}") from None
 
     def constants(self, task: GraspTask, model: mujoco.MjModel) -> dict[str, np.ndarray | float]:
-        """What the methods below need. Vectors are in the frame of the free joint, which MuJoCo aligns with the inertia.
+        """What the methods below need. Vectors are in the frame of the free joint, which MuJoCo aligns with inertia.
 
         frame_pos, frame_quat: the object's own frame; middle, axis, span: the middle, direction and half length of the
         stretch that can be held; best: where on it the scripted hand holds; points: of the surface; hold_height, top:

@@ -10,7 +10,7 @@ import numpy as np
 from envs.grasp_objects import GraspTask
 
 # Colours of bodies; the part to hold is always in the one colour that none of them has.
-BODY_COLOURS = ((0.2, 0.42, 0.6), (0.26, 0.5, 0.42), (0.45, 0.36, 0.58), (0.6, 0.62, 0.66), (0.24, 0.3, 0.42))
+BODY_COLOURS = ((0.2, 0.42, 0.6), (0.26, 0.5, 0.42), (0.45, 0.36, 0.58), (0.6, 0.62, 0.66), (0.62, 0.36, 0.32))
 PART_COLOUR = (0.96, 0.72, 0.22)
 
 
@@ -85,10 +85,10 @@ def _light(spec: mujoco.MjSpec) -> None:
 
 
 def _film(spec: mujoco.MjSpec) -> None:
-    position, target = np.array([0.34, -0.42, 0.5]), np.array([0.0, 0.0, 0.065])
+    position, target = np.array([0.34, -0.42, 0.5]), np.array([0.0, 0.0, 0.085])
     back = (position - target) / np.linalg.norm(position - target)
     right = np.cross([0.0, 0.0, 1.0], back)
     right /= np.linalg.norm(right)
     quat = np.zeros(4)
     mujoco.mju_mat2Quat(quat, np.stack([right, np.cross(back, right), back], axis=1).flatten())
-    spec.worldbody.add_camera(name="film", pos=position, quat=quat, fovy=32)
+    spec.worldbody.add_camera(name="film", pos=position, quat=quat, fovy=30)
