@@ -49,7 +49,7 @@ class RL2Config:
     target_kl: float = 0.03
     """A pass stops the update once the mean KL from the old policy is above this."""
     value_coefficient: float = 0.5
-    """Weight of the value loss."""
+    """Weight of the value loss, which is in units of the variance of its targets."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     max_grad_norm: float = 0.5
@@ -201,6 +201,7 @@ class RL2:
         inputs, valid = self.replay_inputs(trial), trial.valid_within(len(rounds)).reshape(steps, -1)
         advantage = self.advantages(trial).reshape(steps, -1)
         target = advantage + trial.value.reshape(steps, -1)
+        variance = target[valid].var().clamp(min=1e-8)  # makes the value loss free of the reward's scale
         advantage = normalised(advantage, valid, (0, 1))
         action, old_log_prob = trial.action.reshape(steps, -1, self._action_size), trial.log_prob.reshape(steps, -1)
 
@@ -226,7 +227,7 @@ class RL2:
                     ratio.clamp(1 - config.clip_range, 1 + config.clip_range) * advantage[:, part],
                 )
                 policy_loss = -masked_mean(surrogate, weight)
-                value_loss = masked_mean((value - target[:, part]) ** 2, weight)
+                value_loss = masked_mean((value - target[:, part]) ** 2, weight) / variance
                 entropy = gaussian_policy.entropy(self._log_std())
                 loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
                 self._optimiser.zero_grad()
@@ -247,7 +248,7 @@ class RL2:
             if kls[-1] > config.target_kl:
                 break
         residual = target - trial.value.reshape(steps, -1)
-        explained = 1 - residual[valid].var() / target[valid].var().clamp(min=1e-12)
+        explained = 1 - residual[valid].var() / variance
         return {
             **{f"train/{name}": sum(values) / len(values) for name, values in sums.items()},
             "train/approx_kl": kls[-1],
