@@ -75,19 +75,27 @@ class Preset:
                 raise UserError(f"a film can only show arms of the preset: '{arm}' is none of {', '.join(self.arms)}")
 
 
+EVERYTHING = ("grasp", "terrain", "terrain-planar")
+
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("demo", families=("grasp", "terrain"), tasks=12, ppo_env_steps=20_000),
-        Preset("quick", families=("terrain-planar",), tasks=8, episodes=10, probe_episodes=2, ppo_env_steps=10_000),
+        # Five minutes of two cores.
+        Preset("demo", families=("grasp", "terrain"), tasks=12, ppo_env_steps=12_000),
+        # One family, about a minute.
+        Preset("quick", families=("terrain-planar",), tasks=8, episodes=10, probe_episodes=2, ppo_env_steps=5_000),
+        # Every arm on every family and held-out split: most of a night, nearly all of it PPO's own learning.
         Preset(
             "full",
-            families=("grasp", "terrain", "terrain-planar"),
+            families=EVERYTHING,
             splits=("test", "ood"),
             arms=tuple(ARMS),
             seeds=3,
-            ppo_env_steps=200_000,
+            ppo_env_steps=50_000,
+            film=(),
         ),
+        # What PPO needs where it is given a million steps, on fewer tasks: about an hour for each arm and family.
+        Preset("long", families=EVERYTHING, arms=tuple(ARMS), tasks=8, ppo_env_steps=1_000_000, film=()),
     )
 }
 
