@@ -42,7 +42,7 @@ class RL2Config:
     """Adam's step size."""
     epochs: int = 4
     """Passes over the trials in one update."""
-    minibatches: int = 4
+    minibatches: int = 8
     """Parts into which each pass splits the trials."""
     clip_range: float = 0.2
     """PPO's bound on the likelihood ratio."""
