@@ -167,8 +167,8 @@ def _table(split: SplitSummary) -> str:
     note = (
         f"<figcaption>After {thousands(split.budget_steps)} steps on each task, the common budget; small figures are "
         "95\u202f% intervals. Steps to a share of the oracle: median over runs in all the steps that the agent "
-        "had, with the share that never got there. Better than PPO: probability that a run beats one of PPO from scratch "
-        f"on the same task. Worst tenth: mean {scale} on the tasks where the agent does worst.</figcaption>"
+        "had, with the share that never got there. Better than PPO: probability that a run beats one of PPO from "
+        f"scratch on the same task. Worst tenth: mean {scale} on the tasks where the agent does worst.</figcaption>"
     )
     return table(head, rows) + note
 
