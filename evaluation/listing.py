@@ -12,7 +12,8 @@ from evaluation.summary import AgentSummary, SplitSummary, Summary
 def print_summary(console: Console, summary: Summary) -> None:
     """One table for each split of each family: where every agent began, where it came to, and at what cost."""
     for result in summary.results:
-        console.print(_table(result))
+        # A file or a pipe has no width of its own, and rich's guess of 80 columns would break the rows.
+        console.print(_table(result), width=None if console.is_terminal else 140, crop=False)
 
 
 def _table(result: SplitSummary) -> Table:
@@ -21,7 +22,7 @@ def _table(result: SplitSummary) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("agent")
     for column in ("return", "success", "score [95 %]", "gain [95 %]", "area", "steps to 80 %", "PPO would need"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right")
     for agent in result.agents:
         table.add_row(*_cells(agent))
     return table
