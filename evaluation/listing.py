@@ -11,16 +11,17 @@ from evaluation.summary import AgentSummary, SplitSummary, Summary
 
 def print_summary(console: Console, summary: Summary) -> None:
     """One table for each split of each family: where every agent began, where it came to, and at what cost."""
+    if not console.is_terminal:  # a file or a pipe has no width of its own; rich's guess of 80 would break the rows
+        console = Console(file=console.file, width=max(console.width, 140))
     for result in summary.results:
-        # A file or a pipe has no width of its own, and rich's guess of 80 columns would break the rows.
-        console.print(_table(result), width=None if console.is_terminal else 140, crop=False)
+        console.print(_table(result))
 
 
 def _table(result: SplitSummary) -> Table:
     scale = "score: random = 0, oracle = 1" if result.normalised else "score: return"
     title = f"{result.family} {result.version}, {result.split}; {result.budget_steps:,} steps on each task; {scale}"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("agent")
+    table.add_column("agent", no_wrap=True)
     for column in ("return", "success", "score [95 %]", "gain [95 %]", "area", "steps to 80 %", "PPO would need"):
         table.add_column(column, justify="right")
     for agent in result.agents:
