@@ -12,6 +12,13 @@ import numpy as np
 
 from envs.task import Task, TaskFamily
 
+BAD_STATES = [
+    int(mujoco.mjtWarning.mjWARN_BADQPOS),
+    int(mujoco.mjtWarning.mjWARN_BADQVEL),
+    int(mujoco.mjtWarning.mjWARN_BADQACC),
+    int(mujoco.mjtWarning.mjWARN_BADCTRL),
+]
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -187,13 +194,8 @@ class TaskBatch:
 
     def _warning_count(self) -> np.ndarray:
         """[N] how often MuJoCo found a bad position, velocity, acceleration or control (it then resets the data)."""
-        bad = [
-            mujoco.mjtWarning.mjWARN_BADQPOS,
-            mujoco.mjtWarning.mjWARN_BADQVEL,
-            mujoco.mjtWarning.mjWARN_BADQACC,
-            mujoco.mjtWarning.mjWARN_BADCTRL,
-        ]
-        return np.asarray(self._batch.warning)[:, [int(kind) for kind in bad], 1].sum(axis=1)
+        counts: np.ndarray = self._batch.warning[:, BAD_STATES, 1].sum(axis=1)
+        return counts
 
     def _observe(self) -> np.ndarray:
         observation = self.family.observe(self.sim).astype(np.float32)
