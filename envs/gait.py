@@ -1,8 +1,11 @@
-"""An open-loop trot: from a velocity command to the setpoints of twelve leg joints.
+"""A blind trot: from a velocity command to the setpoints of twelve leg joints.
 
 Diagonal legs move together. In stance a foot moves backwards relative to the body at the commanded velocity; in swing
 it returns along a half sine. Legs are ordered front left, front right, rear left, rear right, and the joints of a leg
 abduction, thigh, knee, as in `assets/quadruped.xml`.
+
+Two reflexes keep it upright where an open-loop trot falls: feet stay below the hips when the body tilts, and land
+further out in the direction in which the body moves too fast (Raibert, Legged Robots That Balance, 1986).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def dress(spec: mujoco.MjSpec, course: Course) -> None:
     quality, headlight = spec.visual.quality, spec.visual.headlight
     quality.shadowsize, quality.offsamples = 4096, 8
     headlight.ambient, headlight.diffuse, headlight.specular = [0.42] * 3, [0.28] * 3, [0.05] * 3
-    spec.visual.map.shadowclip = 1.2
+    spec.visual.map.shadowclip = 0.8
     spec.add_texture(
         name="sky",
         type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
