@@ -188,15 +188,16 @@ class GraspFamily(TaskFamily[GraspTask]):
         )
 
     def reward(self, sim: Simulation, action: np.ndarray) -> dict[str, np.ndarray]:
-        """approach: near the part, felt over 15 cm; reach: at it; pinch: both fingers press something; lift: that
-        something rises, up to a goal; hold: it would count as success now."""
+        """approach: near the part, across and in height apart, so that a hand well above the table still feels on
+        which side the part is; reach: at it; pinch: both fingers press something; lift: that something rises, up to a
+        goal; hold: it would count as success now."""
         aside = self._to_part(sim)
         across, up = np.linalg.norm(aside[:, :2], axis=1), np.abs(aside[:, 2])
         pinch = self._pinch(sim)
         clearance = np.clip(self.clearance(sim) / LIFT_GOAL, 0.0, 1.0)
         rise = np.clip((_in_world(sim, "best")[:, 2] - sim.constants["hold_height"]) / LIFT_GOAL, 0.0, 1.0)
         return {
-            "approach": 0.15 * (1.0 - np.tanh(np.linalg.norm(aside, axis=1) / 0.1)),
+            "approach": 0.1 * (1.0 - np.tanh(across / 0.05)) + 0.05 * (1.0 - np.tanh(up / 0.1)),
             "reach": 0.1 * np.exp(-((across / 0.02) ** 2) - (up / 0.02) ** 2),
             "pinch": 0.2 * pinch,
             "lift": 0.4 * pinch * (0.5 * rise + 0.5 * clearance),
