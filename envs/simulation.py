@@ -53,8 +53,8 @@ class Simulation:
 class Step:
     """One control step of N = K * E environments. Arrays are [N, ...], float32 or bool.
 
-    terminated: the environment ended before its horizon, through a physics fault or a non-finite action; it stays frozen
-        with zero observation and reward, and terminated set, until it is reset.
+    terminated: the environment ended before its horizon, through a physics fault or a non-finite action; it stays
+        frozen with zero observation and reward, and terminated set, until it is reset.
     truncated: the horizon is reached. Nothing resets by itself.
     """
 
