@@ -214,12 +214,15 @@ def _headline(clip: Clip) -> str:
 
 def _spent(clip: Clip) -> str:
     steps = f"{clip.env_steps:,}".replace(",", " ")
-    return f"{steps} steps spent before it" if clip.role == "adapt" else f"{steps} steps spent; this is a test"
+    return f"{steps} steps spent before it" if clip.role == "adapt" else f"{steps} steps spent, none on this"
 
 
 def _dots(panel: Panel, clip: Clip, ended: bool) -> list[Dot]:
-    """The adaptation episodes up to this clip, it among them once it has ended."""
-    finished = [c for c in panel.adapting if c.episodes_spent < clip.episodes_spent]
-    if clip.role == "adapt" and ended:
-        finished.append(clip)
-    return [Dot(c.episodes_spent + 1, c.episode_return, c.success) for c in finished]
+    """The episodes up to this clip, it among them once it has ended; probes where rounds are longer than an episode."""
+    place = panel.clips.index(clip)
+    shown = panel.clips[: place + 1 if ended else place]
+    return [
+        Dot(c.episodes_spent + (c.role == "adapt"), c.episode_return, c.success, probe=c.role == "probe")
+        for c in shown
+        if c.role == "adapt" or c is clip or panel.round_size > 1
+    ]

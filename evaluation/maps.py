@@ -79,7 +79,8 @@ def task_map(results: Results, splits: list[SplitSummary], episodes: int) -> Tas
     if pair is None:
         return None
     x, y = pair
-    kinds = _kinds(parameters, next(iter(scores.values())).values)
+    choice = next((p for p in parameters if p.train and isinstance(p.train[0], str)), None)
+    kinds = _occurring(choice, next(iter(scores.values())).values) if choice else []
     values = np.concatenate([found.score[np.isfinite(found.score)] for found in scores.values()])
     low, high = (0.0, 1.0) if splits[0].normalised else (float(values.min()), float(values.max()))
     with matplotlib.rc_context(STYLE):
@@ -89,7 +90,7 @@ def task_map(results: Results, splits: list[SplitSummary], episodes: int) -> Tas
         for axes, (name, found) in zip(grid, scores.items(), strict=True):
             _training_range(axes, x, y)
             for number, kind in enumerate(kinds or [""]):
-                chosen = [i for i, v in enumerate(found.values) if not kinds or _kind(parameters, v) == kind]
+                chosen = [i for i, v in enumerate(found.values) if choice is None or v.get(choice.name) == kind]
                 if not chosen:
                     continue
                 drawn = axes.scatter(
@@ -119,46 +120,40 @@ def task_map(results: Results, splits: list[SplitSummary], episodes: int) -> Tas
     return TaskMap(figure, (_axis_label(x), _axis_label(y)), tuple(scores))
 
 
-def success_by_kind(
-    results: Results, splits: list[SplitSummary], episodes: int
-) -> tuple[str, list[str], dict[str, list[tuple[float, int] | None]]] | None:
-    """For the family's first choice parameter: its name, its values, {agent: [(success, tasks) or none]} by value."""
-    parameters = parameters_of(splits[0].family)
-    chosen = _choice(parameters)
-    if chosen is None:
-        return None
-    everything = [v for split in splits for v in results.task_values(split.family, split.split)]
-    kinds = _kinds(parameters, everything)
-    table: dict[str, list[tuple[float, int] | None]] = {}
-    for agent in dict.fromkeys(a.agent for split in splits for a in split.agents):
-        found = task_scores(results, splits, agent, episodes)
-        if found is None:
+@dataclass(frozen=True)
+class KindTable:
+    """Success by the values of one choice: {agent: (mean success, number of tasks), or none, for each value}."""
+
+    label: str
+    values: list[str]
+    success: dict[str, list[tuple[float, int] | None]]
+
+
+def success_by_kind(results: Results, splits: list[SplitSummary], episodes: int) -> list[KindTable]:
+    """How often each agent succeeds on each kind of task, all splits together: a table for each choice."""
+    agents = dict.fromkeys(agent.agent for split in splits for agent in split.agents)
+    scores = {agent: task_scores(results, splits, agent, episodes) for agent in agents}
+    tables = []
+    for choice in parameters_of(splits[0].family):
+        occurring = _occurring(choice, [v for found in scores.values() if found for v in found.values])
+        if len(occurring) < 2:
             continue
-        row: list[tuple[float, int] | None] = []
-        for kind in kinds:
-            solved = [found.success[i] for i, v in enumerate(found.values) if _kind(parameters, v) == kind]
-            row.append((float(np.mean(solved)), len(solved)) if solved else None)
-        table[agent] = row
-    return (parameter_label(chosen.name, chosen.unit), kinds, table) if kinds and table else None
+        rows = {agent: [_mean_success(found, choice, v) for v in occurring] for agent, found in scores.items() if found}
+        tables.append(KindTable(parameter_label(choice.name, choice.unit), occurring, rows))
+    return tables
 
 
-def _choice(parameters: tuple[Parameter, ...]) -> Parameter | None:
-    return next((p for p in parameters if p.train and isinstance(p.train[0], str)), None)
+def _mean_success(found: TaskScores, choice: Parameter, value: str) -> tuple[float, int] | None:
+    solved = [found.success[i] for i, values in enumerate(found.values) if values.get(choice.name) == value]
+    return (float(np.mean(solved)), len(solved)) if solved else None
 
 
-def _kind(parameters: tuple[Parameter, ...], values: dict[str, Any]) -> str:
-    chosen = _choice(parameters)
-    return str(values.get(chosen.name, "")) if chosen else ""
-
-
-def _kinds(parameters: tuple[Parameter, ...], values: list[dict[str, Any]]) -> list[str]:
-    """The values of the first choice parameter that occur, in the family's order."""
-    chosen = _choice(parameters)
-    if chosen is None:
-        return []
-    occurring = {_kind(parameters, v) for v in values}
-    declared: list[str] = [str(name) for name in dict.fromkeys((*chosen.train, *chosen.ood))]
-    return [name for name in declared if name in occurring]
+def _occurring(choice: Parameter, tasks: list[dict[str, Any]]) -> list[str]:
+    """The values of a choice that occur in tasks, in the order in which the family declares them; none for a number."""
+    found = {values.get(choice.name) for values in tasks}
+    return [
+        str(name) for name in dict.fromkeys((*choice.train, *choice.ood)) if isinstance(name, str) and name in found
+    ]
 
 
 def _telling_pair(parameters: tuple[Parameter, ...], scores: list[TaskScores]) -> tuple[Parameter, Parameter] | None:
@@ -228,5 +223,5 @@ def _training_range(axes: Any, x: Parameter, y: Parameter) -> None:
         )
     )  # fmt: skip
     axes.annotate(
-        "trained within", (left, high), (3, -3), textcoords="offset points", va="top", fontsize=8.5, color=SOFT
+        "trained within", (left, low), (1, -4), textcoords="offset points", va="top", fontsize=8.5, color=SOFT
     )

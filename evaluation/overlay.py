@@ -17,11 +17,15 @@ DARK = (14, 18, 24)
 
 @dataclass(frozen=True)
 class Dot:
-    """An episode in the small curve: after how many episodes, with what return, successful or not."""
+    """An episode in the small curve: its number from 1, its return, whether it succeeded.
+
+    probe: it measured the policy after so many episodes; drawn apart from the line of those that were learned from.
+    """
 
     episodes: int
     episode_return: float
     success: bool
+    probe: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,22 +112,29 @@ def _small_curve(
     span = max(caption.high - caption.low, 1e-9)
 
     def point(dot: Dot) -> tuple[float, float]:
-        share = (dot.episodes - 1) / max(caption.episodes - 1, 1)
+        share = (dot.episodes - (0.5 if dot.probe else 1.0)) / max(caption.episodes - 0.5, 1)
         level = min(max((dot.episode_return - caption.low) / span, 0.0), 1.0)
         return left + share * (right - left), bottom - level * (bottom - top)
 
     axis = bottom + 6 * unit
     draw.line((left - 6 * unit, axis, right + 6 * unit, axis), fill=(255, 255, 255, 90), width=max(1, round(unit)))
     points = [point(dot) for dot in caption.dots]
-    if len(points) > 1:
-        draw.line(points, fill=(255, 255, 255, 170), width=max(1, round(1.6 * unit)), joint="curve")
+    learned = [place for place, dot in zip(points, caption.dots, strict=True) if not dot.probe]
+    if len(learned) > 1:
+        draw.line(learned, fill=(255, 255, 255, 170), width=max(1, round(1.6 * unit)), joint="curve")
     crowded = caption.episodes > 16
     for number, ((x, y), dot) in enumerate(zip(points, caption.dots, strict=True)):
         last = number == len(points) - 1
         r = (5.2 if last else 2.6 if crowded else 3.8) * unit
         colour = rgb(SUCCESS if dot.success else FAILURE)
         edge = (255, 255, 255, 255) if last else None
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=(*colour, 255), outline=edge, width=max(1, round(1.4 * unit)))
+        if dot.probe:
+            r *= 1.4
+            draw.polygon(((x - r, y), (x, y - r), (x + r, y), (x, y + r)), fill=(*colour, 255), outline=edge)
+        else:
+            draw.ellipse(
+                (x - r, y - r, x + r, y + r), fill=(*colour, 255), outline=edge, width=max(1, round(1.4 * unit))
+            )
 
 
 def _badge(draw: ImageDraw.ImageDraw, success: bool, width: int, unit: float) -> None:

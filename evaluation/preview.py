@@ -71,7 +71,10 @@ def contact_sheet(
     if scripted:
         solved = sum(clip.success for clip in clips)
         about += f" · the scripted controller ends {solved} of them with success"
-    draw.text((GAP, 80), about, font=font(16), fill=SOFT, anchor="ls")
+    letters = 16
+    while letters > 9 and font(letters).getlength(about) > size[0] - 2 * GAP:
+        letters -= 1
+    draw.text((GAP, 80), about, font=font(letters), fill=SOFT, anchor="ls")
     for number, cell in enumerate(cells):
         row, column = divmod(number, columns)
         sheet.paste(cell, (GAP + column * (wide + GAP), head + row * (tall + GAP)))
@@ -100,7 +103,8 @@ def _cell(family: TaskFamily[Any], task: Task, clip: Clip, scripted: bool) -> Im
     y = len(pictures) * (CELL[1] + 6) + 8
     for number, line in enumerate(lines):
         first = number == 0
-        draw.text((0, y + number * LINE), line, font=font(15, bold=first), fill=INK if first else SOFT, anchor="lt")
+        baseline = y + 13 + number * LINE
+        draw.text((0, baseline), line, font=font(15, bold=first), fill=INK if first else SOFT, anchor="ls")
     return cell
 
 

@@ -224,11 +224,9 @@ def _where(results: Results, splits: list[SplitSummary], protocol: Protocol) -> 
                 "correlation): picked by that, so a lead and no proof. The rectangle is the training range of the two.",
             )
         )
-    kinds = success_by_kind(results, splits, protocol.episodes)
-    if kinds is not None:
-        label, values, agents = kinds
+    for kinds in success_by_kind(results, splits, protocol.episodes):
         rows = []
-        for agent, shares in agents.items():
+        for agent, shares in kinds.success.items():
             cells = [cell(f"{dot(agent)}{escape(agent_label(agent))}")]
             for found in shares:
                 if found is None:
@@ -238,7 +236,7 @@ def _where(results: Results, splits: list[SplitSummary], protocol: Protocol) -> 
                 tasks = f"<small>{found[1]} task{'s' if found[1] > 1 else ''}</small>"
                 cells.append(f'<td class="heat" style="--share:{share}%">{percent(found[0])}{tasks}</td>')
             rows.append((f"agent-{escape(agent)}", cells))
-        parts.append(table([f"solved, by {escape(label)}", *(escape(value) for value in values)], rows))
+        parts.append(table([f"solved, by {escape(kinds.label)}", *(escape(value) for value in kinds.values)], rows))
     return f"<h3>What kinds of task it can do</h3>{''.join(parts)}" if parts else ""
 
 
@@ -246,8 +244,8 @@ def _film(name: str, source: str) -> str:
     return (
         f'<figure class="figure"><video controls muted loop playsinline preload="metadata" src="{source}"></video>'
         f"<figcaption><b>{escape(name)}.</b> Adaptation to one held-out task. The small curve is the return of each "
-        "episode so far, green where it ended in success. A film shows one task; the figures below are about all "
-        "of them.</figcaption></figure>\n"
+        "episode so far, green where it ended in success; diamonds are probes. A film shows one task; the "
+        "figures below are about all of them.</figcaption></figure>\n"
     )
 
 

@@ -229,6 +229,7 @@ class TestCaption:
             {"outcome": True},
             {"progress": 0.9},
             {"dots": [Dot(1, 0.2, True)]},
+            {"dots": [Dot(1, 0.2, False, probe=True)]},
             {"note": "2x speed"},
         ):
             assert not np.array_equal(plain, caption_frame(self.frame, self.caption(**change))), change

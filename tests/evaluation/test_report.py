@@ -197,14 +197,15 @@ class TestFigures:
 
     def test_success_by_kind_adds_up(self, results: Results) -> None:
         splits = list(results.summary.results)
-        found = success_by_kind(results, splits, 10)
-        assert found is not None
-        _, kinds, table = found
-        for agent, row in table.items():
-            assert len(row) == len(kinds)
-            total = sum(cell[0] * cell[1] for cell in row if cell is not None)
-            means = [a.final.success * a.tasks for s in splits for a in s.agents if a.agent == agent]
-            assert total == pytest.approx(sum(means), abs=1e-4)
+        tables = success_by_kind(results, splits, 10)
+        assert [table.label for table in tables] == ["surface", "open direction"]
+        for table in tables:
+            assert set(table.success) == set(AGENTS)
+            for agent, row in table.success.items():
+                assert len(row) == len(table.values)
+                total = sum(cell[0] * cell[1] for cell in row if cell is not None)
+                means = [a.final.success * a.tasks for s in splits for a in s.agents if a.agent == agent]
+                assert total == pytest.approx(sum(means), abs=1e-4)
 
 
 class TestWords:
