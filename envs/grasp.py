@@ -17,8 +17,7 @@ import assets
 from envs.grasp_draw import PARAMETERS, draw_task
 from envs.grasp_objects import BODY_SHAPES, KINDS, PART_SHAPES, SLOTS, GraspTask, Piece, add_object, pieces, turn_matrix
 from envs.grasp_scene import dress
-from envs.simulation import Simulation
-from envs.task import Task, TaskError, TaskFamily
+from envs.task import Simulation, Task, TaskError, TaskFamily
 
 # Full-scale rates of the five actions: x, y, z in m/s, yaw in rad/s, each finger in m/s (positive opens).
 RATE = np.array([0.15, 0.15, 0.15, 2.0, 0.08])

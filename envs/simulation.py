@@ -10,7 +10,7 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
-from envs.task import Task, TaskFamily
+from envs.task import Simulation, Task, TaskFamily
 
 BAD_STATES = [
     int(mujoco.mjtWarning.mjWARN_BADQPOS),
@@ -18,35 +18,6 @@ BAD_STATES = [
     int(mujoco.mjtWarning.mjWARN_BADQACC),
     int(mujoco.mjtWarning.mjWARN_BADCTRL),
 ]
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What a family sees of N environments: live views of the physics and of what the batch keeps beside it.
-
-    qpos [N, nq], qvel [N, nv], ctrl [N, nu] are float64 and writable; sensordata [N, ns] is read-only and describes the
-    state before the last physics step, after a reset the initial state. tasks has N entries; constants are [N, ...];
-    scratch is the family's own.
-    """
-
-    tasks: list[Task]
-    constants: dict[str, np.ndarray]
-    qpos: np.ndarray
-    qvel: np.ndarray
-    ctrl: np.ndarray
-    sensordata: np.ndarray
-    step: np.ndarray  # [N] int: control steps taken in the present episode
-    scratch: dict[str, np.ndarray]
-
-    @property
-    def size(self) -> int:
-        return len(self.qpos)
-
-    def memory(self, name: str, *shape: int) -> np.ndarray:
-        """The family's own [N, *shape] float array of that name, zero when first asked for."""
-        if name not in self.scratch:
-            self.scratch[name] = np.zeros((self.size, *shape))
-        return self.scratch[name]
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,13 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import mujoco
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from envs.errors import UserError
-
-if TYPE_CHECKING:
-    from envs.simulation import Simulation
 
 Split = Literal["train", "test", "ood"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -59,6 +56,35 @@ class Task:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """What a family sees of N environments: live views of the physics and of what the batch keeps beside it.
+
+    qpos [N, nq], qvel [N, nv], ctrl [N, nu] are float64 and writable; sensordata [N, ns] is read-only and describes the
+    state before the last physics step, after a reset the initial state. tasks has N entries; constants are [N, ...];
+    scratch is the family's own.
+    """
+
+    tasks: list[Task]
+    constants: dict[str, np.ndarray]
+    qpos: np.ndarray
+    qvel: np.ndarray
+    ctrl: np.ndarray
+    sensordata: np.ndarray
+    step: np.ndarray  # [N] int: control steps taken in the present episode
+    scratch: dict[str, np.ndarray]
+
+    @property
+    def size(self) -> int:
+        return len(self.qpos)
+
+    def memory(self, name: str, *shape: int) -> np.ndarray:
+        """The family's own [N, *shape] float array of that name, zero when first asked for."""
+        if name not in self.scratch:
+            self.scratch[name] = np.zeros((self.size, *shape))
+        return self.scratch[name]
+
+
 T = TypeVar("T", bound=Task)
 
 
@@ -76,7 +102,9 @@ class TaskFamily(ABC, Generic[T]):
     horizon: ClassVar[int]  # control steps in an episode
     timestep: ClassVar[float]  # seconds of one physics step
     frame_skip: ClassVar[int]  # physics steps for each call of `control`
-    control_repeat: ClassVar[int] = 1  # calls of `control` in one control step (a gait clock ticks faster than a policy)
+    control_repeat: ClassVar[int] = (
+        1  # calls of `control` in one control step (a gait ticks faster than a policy)
+    )
     observation_size: ClassVar[int]
     action_size: ClassVar[int]
     reset_noise_size: ClassVar[int]  # uniform numbers that one reset consumes
@@ -92,7 +120,7 @@ class TaskFamily(ABC, Generic[T]):
 
     @abstractmethod
     def validate(self, task: T) -> None:
-        """Raise `TaskError` where no simulation could be built from the task's values (any value physics allows passes)."""
+        """Raise `TaskError` where no simulation could be built from the task's values; what physics allows passes."""
 
     @abstractmethod
     def features(self, task: T) -> np.ndarray:

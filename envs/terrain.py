@@ -23,9 +23,8 @@ from envs.course import (
     route_length,
 )
 from envs.gait import ABDUCTION_LINK, SIDE, Trot, leg_angles
-from envs.simulation import Simulation
 from envs.surfaces import SURFACE_KINDS, SurfaceKind
-from envs.task import Parameter, Task, TaskError, TaskFamily, choice, uniform
+from envs.task import Parameter, Simulation, Task, TaskError, TaskFamily, choice, uniform
 from envs.terrain_scene import add_camera, dress
 
 TROT = Trot()

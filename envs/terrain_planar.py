@@ -14,9 +14,8 @@ import mujoco
 import numpy as np
 
 import assets
-from envs.simulation import Simulation
 from envs.surfaces import START_X, SURFACE_KINDS, SurfaceKind, surface_height
-from envs.task import Parameter, Task, TaskError, TaskFamily, choice, uniform
+from envs.task import Parameter, Simulation, Task, TaskError, TaskFamily, choice, uniform
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from agents.agent import Decision, Trajectories, Transition
-from envs.simulation import Simulation
-from envs.task import Parameter, Task, TaskError, TaskFamily, uniform
+from envs.task import Parameter, Simulation, Task, TaskError, TaskFamily, uniform
 
 SLIDER = """
 <mujoco model="slider">

@@ -8,7 +8,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs.simulation import Simulation, TaskBatch
+from envs.simulation import TaskBatch
+from envs.task import Simulation
 from tests.probes import SLIDER, ProbeFamily, ProbeTask
 
 TASKS = [ProbeTask(-0.6), ProbeTask(0.2), ProbeTask(0.7)]
