@@ -10,7 +10,10 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
+from envs.errors import UserError
 from envs.task import Simulation, Task, TaskFamily
+
+MAX_THREADS = 1024  # MuJoCo crashes where a thread cannot be started
 
 BAD_STATES = [
     int(mujoco.mjtWarning.mjWARN_BADQPOS),
@@ -56,6 +59,8 @@ class TaskBatch:
         visual: bool = False,
     ) -> None:
         """threads: physics threads, 0 for all processors; the results do not depend on it."""
+        if not 0 <= threads <= MAX_THREADS:
+            raise UserError(f"threads must be from 0 (all processors) to {MAX_THREADS}, got {threads}")
         self.family = family
         self.privileged = privileged
         self.num_tasks, self.num_episodes = len(tasks), episodes

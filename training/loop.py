@@ -13,7 +13,7 @@ import torch
 
 from agents.agent import Learner, Trajectories
 from envs.errors import UserError
-from envs.simulation import TaskBatch
+from envs.simulation import MAX_THREADS, TaskBatch
 from envs.task import TaskFamily
 from training.collect import collect
 from training.streams import numpy_generator, stream_seed, torch_generator
@@ -45,6 +45,8 @@ class TrainConfig:
         for name in ("steps", "seed", "threads", "evaluate_every", *least):
             if getattr(self, name) < least.get(name, 0):
                 raise UserError(f"train.{name} must be at least {least.get(name, 0)}, got {getattr(self, name)}")
+        if self.threads > MAX_THREADS:
+            raise UserError(f"train.threads must be at most {MAX_THREADS}, got {self.threads}")
 
 
 def available_processors() -> int:
