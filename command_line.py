@@ -15,6 +15,7 @@ from agents.catalogue import AGENTS, TRAINABLE
 from envs.errors import UserError
 from training.flags import TRAIN_CONFIG, settings_of, unknown_argument
 
+LIMIT = 2**53  # beyond it 1e16 and the like are no longer exact
 SPLITS = ("train", "test", "ood")
 UNTRAINED = ("ppo", "random")  # agents that start each task from scratch, and so need no run
 
@@ -68,12 +69,15 @@ def _print_settings(module: str, class_name: str = "", without: tuple[str, ...] 
 def whole_number(text: str) -> int:
     """0, 1, 2, ...; 1e6 and 1_000_000 are fine too."""
     try:
-        number = float(text)
-        if number >= 0 and number == int(number):
-            return int(number)
+        number = int(text) if text.lstrip("+-").replace("_", "").isdigit() else float(text)
+        whole = int(number)
     except (ValueError, OverflowError):
-        pass
-    raise argparse.ArgumentTypeError(f"'{text}' is not a whole number: use 0, 1, 2, ...")
+        whole, number = -1, 0
+    if whole < 0 or whole != number:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number: use 0, 1, 2, ...")
+    if whole >= LIMIT:
+        raise argparse.ArgumentTypeError(f"{text} is too large: stay below {LIMIT}")
+    return whole
 
 
 def counting_number(text: str) -> int:

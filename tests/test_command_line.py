@@ -1,7 +1,9 @@
 """The command line: a mistake is one line and exit code 2, nothing is overwritten, and the commands fit together."""
 
 import ast
+import contextlib
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -12,7 +14,8 @@ import pytest
 import doctor
 import quickstudy
 from agents.catalogue import AGENTS, TRAINABLE, agent_class
-from command_line import FAMILY_HELP, UNTRAINED, make_parser
+from command_line import FAMILY_HELP, UNTRAINED, make_parser, whole_number
+from envs.errors import UserError
 from envs.families import FAMILIES
 from training.flags import TRAIN_CONFIG, run_config, settings_of
 from training.loop import TrainConfig
@@ -116,13 +119,16 @@ def test_help_names_what_there_is() -> None:
         ("train maml terrain-planar --iner-lr 0.1", "there is no flag --iner-lr: did you mean --inner-lr?"),
         ("train maml terrain-planar --ouput x", "there is no flag --ouput: did you mean --out?"),
         ("train maml terrain-planar --inner-lr fast", "--inner-lr: could not convert string to float: 'fast'"),
-        ("train maml terrain-planar --inner-lr nan", "inner_lr must be finite, got nan"),
+        ("train maml terrain-planar --inner-lr nan", "inner-lr must be at least 1e-08, got nan"),
         ("train maml terrain-planar --inner-lr", "Missing value for argument '--inner-lr'"),
         ("train maml terrain-planar --outer adam", "invalid choice 'adam' for argument '--outer'"),
         ("train maml terrain-planar --steps -5", "argument --steps: '-5' is not a whole number"),
         ("train maml terrain-planar --steps 0", "argument --steps: must be 1 or more, got 0"),
         ("train maml terrain-planar --seed 1.5", "argument --seed: '1.5' is not a whole number"),
+        ("train maml terrain-planar --seed 1e30", "argument --seed: 1e30 is too large"),
+        ("train ppo-robust terrain-planar --target-kl x", "Error parsing --target-kl: no type matching {None}|FLOAT"),
         ("train maml terrain-planar --evaluate-tasks 0", "evaluate_tasks must be at least 1, got 0"),
+        ("train maml terrain-planar --threads 100000", "train.threads must be at most 1024, got 100000"),
         ("train maml terrain-planar more", "'more' is one argument too many"),
         ("train maml terrain-planar --config missing.toml", "cannot read missing.toml: No such file"),
         ("resume nowhere", "nowhere is not a run"),
@@ -141,6 +147,22 @@ def test_a_mistake_is_answered_in_one_line_and_leaves_no_trace(
     monkeypatch.chdir(tmp_path)
     assert says in complaint(capsys, *line.split())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("12", 12), ("1_000", 1000), ("2.5e3", 2500), ("9" * 15, 10**15 - 1)]
+)
+def test_numbers_are_read_exactly(text: str, number: int) -> None:
+    assert whole_number(text) == number
+
+
+def test_a_complaint_about_a_flag_reads_the_same_where_boxes_cannot_be_drawn() -> None:
+    for encoding in ("utf-8", "ascii"):
+        with (
+            contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding=encoding)),
+            pytest.raises(UserError, match=r"^Error parsing --inner-lr: could not convert string to float: 'fast'$"),
+        ):
+            run_config("maml", "terrain-planar", None, ["--inner-lr", "fast"], ())
 
 
 @pytest.mark.parametrize(

@@ -150,14 +150,16 @@ def _apply(config: C, flags: Sequence[str]) -> tuple[C, list[str]]:
 
 
 def _first_sentence(box: str) -> str:
-    """tyro draws its complaint in a box; the first paragraph in it is the complaint."""
-    lines = [line.strip("│ \n") for line in box.splitlines() if line.startswith("│")]
-    paragraph: list[str] = []
-    for line in lines:
-        if set(line) <= set("─"):
+    """tyro's complaint stands in a box, drawn with lines or, where those cannot be printed, with dashes: a title, the
+    complaint, an empty line or a rule, and then the help."""
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    sentence: list[str] = []
+    for line in lines[1:]:  # without the title
+        if line and not set(line) <= set("─-"):
+            sentence.append(line)
+        elif sentence:
             break
-        paragraph.append(line)
-    return " ".join(" ".join(paragraph).split()).removesuffix(".") or " ".join(box.split())
+    return " ".join(" ".join(sentence).split()).removesuffix(".")
 
 
 def _flag(name: str) -> str:
