@@ -15,6 +15,8 @@ from mujoco.rendering.classic import gl_context
 from envs.errors import UserError
 from envs.task import Task, TaskFamily
 
+SHADOW_PIXELS = 2048  # of a shadow map's side at most: on a processor, twice that takes half as long again
+
 INSTALL_HINT = "install Mesa's EGL (on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri)"
 
 
@@ -81,6 +83,8 @@ class TaskRenderer:
         self.model = family.model(task, visual=True)
         self.model.vis.global_.offwidth = max(width, self.model.vis.global_.offwidth)
         self.model.vis.global_.offheight = max(height, self.model.vis.global_.offheight)
+        quality = self.model.vis.quality
+        quality.shadowsize = min(quality.shadowsize, SHADOW_PIXELS)
         self._data = mujoco.MjData(self.model)
         self._camera = family.camera
         try:

@@ -34,7 +34,7 @@ class FilmConfig:
     """Pixels of the film; even."""
     fps: int = 25
     """Frames a second; positions between control steps are interpolated."""
-    seconds: float = 30.0
+    seconds: float = 25.0
     """Longest running time without the title: a longer adaptation is played faster, and says so."""
     title_seconds: float = 1.5
     """How long the card with the task's parameters stands."""

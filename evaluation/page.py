@@ -12,7 +12,9 @@ STYLE = """
   --good:#1d7f38; --bad:#b4521a; }
 @media (prefers-color-scheme: dark) { :root { --ink:#e8ecf1; --soft:#98a4b2; --grid:#333d49; --paper:#14181d;
   --card:#1b2128; --accent:#5db3e6; --good:#58c274; --bad:#f0995c; }
-  .figure svg .agent-ppo { filter: brightness(2.1); } }
+  .figure svg [class^="agent-"] { filter: brightness(1.4); }
+  .figure svg .agent-random { filter: none; }
+  .figure svg .agent-ppo, .dot.ppo { filter: brightness(2.1) !important; } }
 * { box-sizing: border-box; }
 body { margin:0; background:var(--paper); color:var(--ink);
   font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif; }
@@ -50,6 +52,8 @@ td:first-child, th:first-child { text-align: left; padding-left: 0; }
 td small { display: block; color: var(--soft); font-size: 11.5px; }
 td:last-child, th:last-child { padding-right: 0; }
 td.up { color: var(--good); } td.down { color: var(--bad); } td.none { color: var(--soft); }
+td.heat small { color: inherit; opacity: 0.75; }
+td.heat:last-child { padding-right: 9px; }
 td.heat { background: color-mix(in srgb, var(--accent) var(--share), transparent); }
 .legend { position: sticky; top: 0; z-index: 5; background: var(--paper); padding: 12px 0; margin-top: 34px;
   border-bottom: 1px solid var(--grid); display: flex; flex-wrap: wrap; gap: 8px; align-items: center; }
@@ -66,7 +70,8 @@ dl { display: grid; grid-template-columns: minmax(150px, max-content) 1fr; gap: 
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 ul { padding-left: 20px; max-width: 46em; } li { margin: 5px 0; }
 footer { color: var(--soft); font-size: 14px; padding-top: 30px; padding-bottom: 60px; }
-@media (max-width: 640px) { h1 { font-size: 31px; } main, header, footer { padding-left: 18px; padding-right: 18px; } }
+@media (max-width: 640px) { .legend { position: static; } h1 { font-size: 31px; }
+  main, header, footer { padding-left: 18px; padding-right: 18px; } }
 @media print { .legend { display: none; } }
 """
 
@@ -100,7 +105,7 @@ def figure(svg: str, caption: str, wide: int | None = None) -> str:
 
 def dot(agent: str) -> str:
     """A spot of the agent's colour."""
-    return f'<span class="dot" style="--agent:{agent_colour(agent)}"></span>'
+    return f'<span class="dot {escape(agent)}" style="--agent:{agent_colour(agent)}"></span>'
 
 
 def legend(agents: Iterable[str]) -> str:

@@ -146,7 +146,7 @@ def duel_figure(results: Results, split: SplitSummary, episodes: int) -> Figure 
             better = int((found.ours > found.theirs).sum())
             axes.plot(
                 found.theirs, found.ours, "o", markersize=6, color=agent_colour(name), alpha=0.75,
-                markeredgewidth=0, clip_on=False,
+                markeredgewidth=0, clip_on=False, gid=f"agent:{name}",
             )  # fmt: skip
             axes.set_xlim(low - margin, high + margin)
             axes.set_ylim(low - margin, high + margin)
@@ -173,11 +173,22 @@ def steps_to_figure(split: SplitSummary, percent: str = "80") -> Figure | None:
             never = f"{100 * steps.share_never:.0f} % of runs never" if steps.share_never > 0 else "all runs"
             if steps.median is None:
                 wide = spent if agent.adapts else furthest
-                axes.barh(row, wide, color="none", edgecolor=colour, hatch="///", height=0.62, alpha=0.7)
+                axes.barh(
+                    row,
+                    wide,
+                    color="none",
+                    edgecolor=colour,
+                    hatch="///",
+                    height=0.62,
+                    alpha=0.7,
+                    gid=f"agent:{agent.agent}",
+                )
                 within = f"not within {thousands(spent)} steps" if agent.adapts else "does not adapt"
                 axes.annotate(f"{within}; {never}", (wide, row), (6, 0), textcoords="offset points", va="center")
             else:
-                axes.barh(row, max(steps.median, furthest * 0.002), color=colour, height=0.62)
+                axes.barh(
+                    row, max(steps.median, furthest * 0.002), color=colour, height=0.62, gid=f"agent:{agent.agent}"
+                )
                 word = f"{thousands(steps.median)} steps" if steps.median > 0 else "at once"
                 axes.annotate(f"{word}; {never}", (steps.median, row), (6, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(agents)), labels=[agent_label(agent.agent) for agent in reversed(agents)])
