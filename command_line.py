@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from agents.catalogue import AGENTS, TRAINABLE
+from doctor import ROOT
 from envs.errors import UserError
 from training.flags import TRAIN_CONFIG, settings_of, unknown_argument
 
@@ -116,6 +118,8 @@ to begin with:
 def make_parser() -> tuple[Parser, dict[str, Parser]]:
     """The whole parser, and that of each command by name."""
     parser = Parser(prog="quickstudy", description=OVERVIEW, epilog=f"{START}\n{EXIT_CODES}")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    parser.add_argument("--version", action="version", version=f"quickstudy {project['version']}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     made: dict[str, Parser] = {}
 

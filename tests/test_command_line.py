@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,11 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     assert set(make_parser()[1]) == set(COMMANDS) == set(quickstudy.COMMANDS)
     assert all(f"    {name} " in out or f"    {name}\n" in out for name in COMMANDS)
     assert call(capsys) == (code, out, "")
+
+
+def test_version_is_that_of_pyproject(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert call(capsys, "--version") == (0, f"quickstudy {project['version']}\n", "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
