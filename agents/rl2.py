@@ -76,6 +76,10 @@ class RL2Memory:
     reward: Tensor
     done: Tensor
     generator: torch.Generator
+    episode: int = 0
+    """Episodes of the trial that are over."""
+    at_start: RL2Memory | None = None
+    """The memory with which the present episode began; None in the first."""
 
 
 class RecurrentActorCritic(nn.Module):
@@ -157,8 +161,16 @@ class RL2:
         )
 
     def adapt(self, memory: RL2Memory, trajectories: Trajectories) -> RL2Memory:
-        """Nothing is left to do: the memory took everything in step by step."""
-        return memory
+        """Go on to the next episode: the memory took everything in step by step.
+
+        Beyond the trial's length in training the network has never been. There, each further episode begins with the
+        memory with which the trial's last one did.
+        """
+        if memory.episode + 1 >= self.config.episodes_per_trial:
+            start = memory.at_start or self.fresh(*trajectories.reward.shape[1:], memory.generator)
+            return replace(start, episode=memory.episode, at_start=start)
+        following = replace(memory, episode=memory.episode + 1, at_start=None)
+        return replace(following, at_start=following)
 
     def _log_std(self) -> Tensor:
         return self.network.log_std.clamp(min=gaussian_policy.MIN_LOG_STD)

@@ -97,3 +97,16 @@ def test_update_raises_the_likelihood_of_what_went_well(agent: RL2) -> None:
     centred = advantage - advantage.mean()
     assert float((change * centred).sum()) > 0
     assert metrics["train/approx_kl"] < 0.2
+
+
+def test_beyond_the_trials_length_each_episode_begins_as_the_trials_last(agent: RL2) -> None:
+    family = ProbeFamily()
+    batch = TaskBatch(family, family.sample("train", K, np.random.default_rng(0)), E, threads=1)
+    memory, began = agent.fresh(K, E, torch.Generator().manual_seed(0)), []
+    for episode in range(EPISODES + 2):
+        began.append(memory.hidden.clone())
+        trajectories, memory = collect(agent, memory, batch, seed=0, episode=episode)
+        memory = agent.adapt(memory, trajectories)
+    assert not torch.equal(began[EPISODES - 2], began[EPISODES - 1])
+    for later in began[EPISODES:]:
+        assert torch.equal(later, began[EPISODES - 1])
