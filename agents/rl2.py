@@ -167,7 +167,8 @@ class RL2:
         memory with which the trial's last one did.
         """
         if memory.episode + 1 >= self.config.episodes_per_trial:
-            start = memory.at_start or self.fresh(*trajectories.reward.shape[1:], memory.generator)
+            _, k, e = trajectories.reward.shape
+            start = memory.at_start or self.fresh(k, e, memory.generator)
             return replace(start, episode=memory.episode, at_start=start)
         following = replace(memory, episode=memory.episode + 1, at_start=None)
         return replace(following, at_start=following)

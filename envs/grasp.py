@@ -30,6 +30,7 @@ PAD_HEIGHT = 0.01  # of the point that should meet the part, above the fingertip
 PAD_HALF_LENGTH = 0.008
 START_HEIGHT = 0.11
 LIFT_GOAL = 0.06
+PROGRESS_STEP = 0.01  # metres nearer to the part in one control step that earn all of `progress`
 CLEAR = 0.03  # metres between the object's lowest point and the table that count as lifted
 
 HAND_X, HAND_Z, HAND_YAW, FINGER, OBJECT = 0, 2, 3, 4, 6  # indices into qpos and qvel
@@ -48,7 +49,7 @@ class GraspFamily(TaskFamily[GraspTask]):
     observation_size = 24
     action_size = 5
     reset_noise_size = 6
-    reward_terms = ("approach", "reach", "pinch", "lift", "hold")
+    reward_terms = ("progress", "approach", "reach", "pinch", "lift", "hold")
     feature_size = 18 + len(KINDS) + len(BODY_SHAPES) + len(PART_SHAPES)
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
@@ -156,6 +157,7 @@ class GraspFamily(TaskFamily[GraspTask]):
         sim.qvel[ids] = 0.0
         sim.ctrl[ids] = sim.qpos[ids, : FINGER + 2]
         sim.memory("start", 2)[ids] = tracked
+        sim.memory("across")[ids] = np.linalg.norm(self._to_part(sim)[ids, :2], axis=1)
         sim.memory("phase")[ids] = 0
         sim.memory("held_for")[ids] = 0
 
@@ -187,20 +189,24 @@ class GraspFamily(TaskFamily[GraspTask]):
         )
 
     def reward(self, sim: Simulation, action: np.ndarray) -> dict[str, np.ndarray]:
-        """approach: near the part, across and in height apart, so that a hand well above the table still feels on
-        which side the part is; reach: at it; pinch: both fingers press something; lift: that something rises, up to a
+        """progress: moving over towards the part, which says at once on which side it is; approach: near it, across
+        and in height apart; reach: at it; pinch: both fingers press something; lift: that something rises, up to a
         goal; hold: it would count as success now."""
         aside = self._to_part(sim)
         across, up = np.linalg.norm(aside[:, :2], axis=1), np.abs(aside[:, 2])
+        before = sim.memory("across")
+        progress = np.clip((before - across) / PROGRESS_STEP, -1.0, 1.0)
+        before[:] = across
         pinch = self._pinch(sim)
         clearance = np.clip(self.clearance(sim) / LIFT_GOAL, 0.0, 1.0)
         rise = np.clip((_in_world(sim, "best")[:, 2] - sim.constants["hold_height"]) / LIFT_GOAL, 0.0, 1.0)
         return {
-            "approach": 0.1 * (1.0 - np.tanh(across / 0.05)) + 0.05 * (1.0 - np.tanh(up / 0.1)),
+            "progress": 0.1 * progress,
+            "approach": 0.05 * (1.0 - np.tanh(across / 0.05)) + 0.05 * (1.0 - np.tanh(up / 0.1)),
             "reach": 0.1 * np.exp(-((across / 0.02) ** 2) - (up / 0.02) ** 2),
             "pinch": 0.2 * pinch,
             "lift": 0.4 * pinch * (0.5 * rise + 0.5 * clearance),
-            "hold": 0.15 * self.success(sim),
+            "hold": 0.1 * self.success(sim),
         }
 
     def success(self, sim: Simulation) -> np.ndarray:
