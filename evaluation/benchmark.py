@@ -144,7 +144,7 @@ def _run(grid: Grid, directory: Path, command: str, threads: int, console: Conso
 
 def _film(arms: Sequence[str], family_name: str, grid: Grid, directory: Path, console: Console) -> None:
     """Show arms side by side on the task where the first of them gained most; the film's title says so."""
-    from evaluation.film import film
+    from evaluation.film import FilmConfig, film
 
     cells = [
         next(cell for cell in grid.cells if (cell.agent, cell.family, cell.seed) == (arm, family_name, 0))
@@ -169,6 +169,7 @@ def _film(arms: Sequence[str], family_name: str, grid: Grid, directory: Path, co
             grid.budget.task_seed,
             out,
             title=title,
+            config=FilmConfig(width=480, height=360, seconds=20.0),  # drawn without a GPU while the user waits
             progress=console.is_terminal,
         )
     except UserError as error:  # a machine that cannot draw still gets its figures
