@@ -102,9 +102,7 @@ class TaskFamily(ABC, Generic[T]):
     horizon: ClassVar[int]  # control steps in an episode
     timestep: ClassVar[float]  # seconds of one physics step
     frame_skip: ClassVar[int]  # physics steps for each call of `control`
-    control_repeat: ClassVar[int] = (
-        1  # calls of `control` in one control step (a gait ticks faster than a policy)
-    )
+    control_repeat: ClassVar[int] = 1  # calls of `control` in one control step (a gait ticks faster than a policy)
     observation_size: ClassVar[int]
     action_size: ClassVar[int]
     reset_noise_size: ClassVar[int]  # uniform numbers that one reset consumes
