@@ -21,6 +21,7 @@ help:  ## say what there is
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/quickstudy benchmark demo --out $(OUT)
+	@echo "look at $(OUT)/report.html in a browser, and at the films in $(OUT)/films/; every episode is in $(OUT)/episodes.csv"
 
 test: lint types tests
 

@@ -26,6 +26,10 @@ exit codes: 0 done; 1 doctor found something broken; 2 bad input, and one line o
 130 Ctrl-C; 143 SIGTERM. A fault of quickstudy's own keeps its traceback (and exits with 1)."""
 
 RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
+PRESET_HELP = (
+    "demo: grasp and terrain in minutes; quick: terrain-planar in a minute or so; full: every agent, family "
+    "and held-out split, for a night; long: what PPO from scratch needs in the end"
+)
 THREADS_HELP = "of the physics; 0 (default) for all processors; the results do not depend on it"
 AS_HELP = "give RUN's weights to another arm: a run of ppo-robust can start ppo-finetuned"
 FAMILY_HELP = "grasp, terrain or terrain-planar"
@@ -216,7 +220,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
         "Finished cells are kept: an interrupted benchmark goes on where it stopped.",
         "quickstudy benchmark demo --out demo",
     )
-    this.add_argument("preset", metavar="PRESET", help="which grid")
+    this.add_argument("preset", metavar="PRESET", help=PRESET_HELP)
     this.add_argument("--threads", metavar="N", type=whole_number, default=0, help=THREADS_HELP)
     this.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder, or one to go on with")
 

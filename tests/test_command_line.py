@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,9 +16,10 @@ import pytest
 import doctor
 import quickstudy
 from agents.catalogue import AGENTS, TRAINABLE, agent_class
-from command_line import FAMILY_HELP, UNTRAINED, make_parser, whole_number
+from command_line import FAMILY_HELP, PRESET_HELP, UNTRAINED, make_parser, whole_number
 from envs.errors import UserError
 from envs.families import FAMILIES
+from evaluation.presets import PRESETS
 from training.flags import TRAIN_CONFIG, run_config, settings_of
 from training.loop import TrainConfig
 
@@ -99,6 +101,7 @@ def test_help_of_train_lists_the_agents_settings_as_they_are(agent: str) -> None
 def test_help_names_what_there_is() -> None:
     assert all(name in FAMILY_HELP for name in FAMILIES)
     assert all(agent in AGENTS and agent not in TRAINABLE for agent in UNTRAINED)
+    assert set(re.findall(r"(\w+):", PRESET_HELP)) == set(PRESETS)
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
