@@ -27,8 +27,8 @@ exit codes: 0 done; 1 doctor found something broken; 2 bad input, and one line o
 
 RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
 PRESET_HELP = (
-    "demo: grasp and terrain in minutes; quick: terrain-planar in a minute or so; full: every agent, family "
-    "and held-out split, for a night; long: what PPO from scratch needs in the end"
+    "demo: grasp and terrain in minutes; quick: terrain-planar in a minute or so; standard: all families, "
+    "40 tasks; full: every agent, family and held-out split, for a night; long: what PPO from scratch needs in the end"
 )
 THREADS_HELP = "of the physics; 0 (default) for all processors; the results do not depend on it"
 AS_HELP = "give RUN's weights to another arm: a run of ppo-robust can start ppo-finetuned"

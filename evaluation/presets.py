@@ -84,6 +84,8 @@ PRESETS = {
         Preset("demo", families=("grasp", "terrain"), tasks=12, ppo_env_steps=12_000),
         # One family, about a minute.
         Preset("quick", families=("terrain-planar",), tasks=8, episodes=10, probe_episodes=2, ppo_env_steps=5_000),
+        # The common budget alone, on enough tasks for intervals that say something: about a quarter of an hour.
+        Preset("standard", families=EVERYTHING),
         # Every arm on every family and held-out split: most of a night, nearly all of it PPO's own learning.
         Preset(
             "full",
