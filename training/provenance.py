@@ -32,7 +32,7 @@ def describe_machine(config: RunConfig) -> dict[str, Any]:
         "seed": config.train.seed,
         "threads": config.train.threads,
         "machine": {
-            "system": platform.platform(),
+            "system": platform.system(),
             "processor": platform.machine(),
             "processors": os.cpu_count(),
         },
