@@ -9,7 +9,7 @@ from pathlib import Path
 from envs.families import FAMILIES
 from evaluation.maps import success_by_kind, task_map
 from evaluation.page import cell, dot, figure, legend, page, table
-from evaluation.plots import adaptation_figure, duel_figure, steps_figure, steps_to_figure, svg, thousands
+from evaluation.plots import adaptation_figure, duel_figure, png, steps_figure, steps_to_figure, svg, thousands
 from evaluation.results import Results
 from evaluation.style import agent_label, agent_order
 from evaluation.summarise import PPO
@@ -35,12 +35,19 @@ EMBED_BYTES = 6_000_000  # a larger film is linked beside the page instead of pu
 def write_report(directory: Path) -> Path:
     """Write the page from the tables, the summary and the films in `directory`; returns its path.
 
+    The adaptation curves are written as `figures/FAMILY-SPLIT.png` too, for use elsewhere.
+
     Films are `*.mp4` there or in `films/`. Raises `UserError` where a table is missing or broken.
     """
     directory = Path(directory)
     results = Results.read(directory)
     path = directory / REPORT_FILE
     write_text(path, _page(results, _films(directory)))
+    figures = directory / "figures"
+    figures.mkdir(exist_ok=True)
+    for split in results.summary.results:
+        picture = png(adaptation_figure(split, results.summary.protocol.episodes), dots_per_inch=110)
+        (figures / f"{split.family}-{split.split}.png").write_bytes(picture)
     return path
 
 
