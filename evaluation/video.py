@@ -35,7 +35,7 @@ def write_mp4(frames: Iterable[np.ndarray], out: Path, fps: int = 25) -> int:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from None
     count = 0
     try:
-        # Without a creation time or an encoder's version string, the same frames give the same bytes.
+        # Without a creation time and an encoder's version string, which say nothing about the film.
         with av.open(str(beside), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
             stream: Any = None
             for frame in frames:
@@ -64,7 +64,7 @@ def _stream(container: Any, width: int, height: int, fps: int) -> Any:
             stream.options = {"crf": "21", "preset": "veryfast"}
         else:
             stream.bit_rate = 3_000_000
-        # One thread: the order in which several finish would change the bytes.
+        # One thread: a film is drawn far more slowly than it is encoded.
         stream.codec_context.thread_count = 1
         return stream
     raise UserError(f"this PyAV has none of the encoders {', '.join(ENCODERS)}: reinstall it with `pip install av`")

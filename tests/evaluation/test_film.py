@@ -144,12 +144,13 @@ class TestFilm:
         out = film([("", idler)], ProbeFamily(), TASK, 30, 0, tmp_path / "film.mp4", config=quick, progress=False)
         assert len(read_mp4(out)) <= 40
 
-    def test_the_same_film_twice_is_the_same_file(self, learner: ProbeLearner, tmp_path: Path) -> None:
-        files = []
+    def test_the_same_film_twice_shows_the_same(self, learner: ProbeLearner, tmp_path: Path) -> None:
+        films = []
         for name in ("one.mp4", "two.mp4"):
             film([("", learner)], ProbeFamily(), TASK, 2, 0, tmp_path / name, config=CONFIG, progress=False)
-            files.append((tmp_path / name).read_bytes())
-        assert files[0] == files[1]
+            films.append(np.array(read_mp4(tmp_path / name), dtype=np.float64))
+        # Not the same bytes: neither a graphics driver nor the encoder promises the last bit.
+        assert np.abs(films[0] - films[1]).mean() < 0.5
 
     def test_the_contact_sheet_shows_each_task(self, tmp_path: Path) -> None:
         sizes = []
