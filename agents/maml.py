@@ -13,7 +13,7 @@ surrogate on the episodes collected after the last inner step, differentiated th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -228,8 +228,7 @@ class Maml:
     def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
         inner, outer = [self.step_data(r) for r in rounds[:-1]], self.step_data(rounds[-1])
         with torch.enable_grad():
-            old_mean, old_log_std = self._policy(self.adapted(inner, create_graph=False), outer.obs)
-            old_mean, old_log_std = old_mean.detach(), old_log_std.detach()
+            old_mean, old_log_std = self._policy(self.adapted_without_graph(inner), outer.obs)
             if self.config.outer == "trpo":
                 metrics = self._trpo(inner, outer, old_mean, old_log_std)
             else:
@@ -281,13 +280,11 @@ class Maml:
         )
 
     def _ppo(self, inner: list[StepData], outer: StepData) -> dict[str, float]:
-        objective: Callable[[], Tensor] = lambda: clipped_surrogate(  # noqa: E731
-            self.adapted(inner, create_graph=True), outer, self.config.clip_range
-        ).mean()
         norm = torch.zeros(())
         for _ in range(self.config.epochs):
+            objective = clipped_surrogate(self.adapted(inner, create_graph=True), outer, self.config.clip_range)
             self._optimiser.zero_grad()
-            (-objective()).backward()
+            (-objective.mean()).backward()
             norm = torch.nn.utils.clip_grad_norm_(self._learned(), 0.5)
             self._optimiser.step()
         return {"train/grad_norm": float(norm)}
