@@ -1,7 +1,4 @@
-"""A diagonal Gaussian policy on a small tanh network, as pure functions of named parameters.
-
-Every function takes weights shared by all tasks ({name: [...]}) or one set per task ({name: [K, ...]}) alike.
-"""
+"""A diagonal Gaussian policy: its first weights, and the arithmetic of its distribution."""
 
 from __future__ import annotations
 
@@ -31,19 +28,6 @@ def initial_params(
         params[f"bias_{layer}"] = torch.zeros(fan_out)
     params["log_std"] = torch.full((sizes[-1],), initial_log_std)
     return params
-
-
-def mean_and_log_std(params: Params, obs: Tensor) -> tuple[Tensor, Tensor]:
-    """obs [K, B, O] -> mean [K, B, A] and log_std, which broadcasts with it."""
-    layers = (len(params) - 1) // 2
-    hidden = obs
-    for layer in range(layers):
-        weight, bias = params[f"weight_{layer}"], params[f"bias_{layer}"]
-        hidden = torch.baddbmm(bias.unsqueeze(1), hidden, weight) if weight.dim() == 3 else hidden @ weight + bias
-        if layer < layers - 1:
-            hidden = torch.tanh(hidden)
-    log_std = params["log_std"].clamp(min=MIN_LOG_STD)
-    return hidden, log_std.unsqueeze(1) if log_std.dim() == 2 else log_std
 
 
 def log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ Inner step, for each task k on a round of its own episodes (all tasks at once, w
 
 The ratio's gradient at theta is the policy gradient, and its curvature credits the exploration that found the data (the
 low-variance curvature surrogate of arXiv 1810.06784, equation 5). Outer step: TRPO (arXiv 1502.05477) or the clipped
-surrogate on the episodes collected after the last inner step, differentiated through all inner steps.
+surrogate on the episodes collected after the last inner step, differentiated through all inner steps
+(`agents.meta_gradient`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import torch
 from torch import Tensor
 
 from agents import gaussian_policy
-from agents.advantages import discounted_returns, generalized_advantages, linear_baseline, masked_mean, normalised
+from agents.advantages import discounted_returns, generalized_advantages, linear_baseline, normalised
 from agents.agent import Decision, Trajectories, Transition
-from agents.gaussian_policy import Params
+from agents.meta_gradient import MetaObjective, StepData
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
+from agents.policy_derivatives import Layout, forward
 from agents.trust_region import trust_region_step
 from envs.errors import check_range
 
@@ -32,7 +34,9 @@ from envs.errors import check_range
 @dataclass(frozen=True)
 class MamlConfig:
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Units of the policy's tanh layers."""
+    """Units of the policy's layers."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """What follows each of these layers; relu is the cheaper one."""
     inner_lr: float = 0.1
     """Step size of an inner step; where it is learned, the first guess."""
     learn_inner_lr: bool = True
@@ -55,12 +59,12 @@ class MamlConfig:
     """The meta-update."""
     max_kl: float = 0.01
     """TRPO: bound on the mean KL from the adapted policies that collected the data."""
-    conjugate_gradient_steps: int = 10
+    conjugate_gradient_steps: int = 15
     """TRPO: iterations of the solver for the step's direction."""
     damping: float = 1e-2
     """TRPO: added to the curvature's diagonal."""
-    curvature_stride: int = 4
-    """TRPO: every how many time steps count for the curvature."""
+    curvature_stride: int = 10
+    """TRPO: one time step in so many counts for the curvature."""
     learning_rate: float = 3e-4
     """PPO: Adam's step size."""
     epochs: int = 5
@@ -78,52 +82,11 @@ class MamlConfig:
 
 @dataclass(frozen=True)
 class MamlMemory:
-    """Per-task weights {name: [K, ...]}, or the shared ones before any step, and the inner steps taken."""
+    """Per-task weights [K, P], or the shared ones [P] before any step, and the inner steps taken."""
 
-    params: Params
+    theta: Tensor
     steps: int
     generator: torch.Generator
-
-
-@dataclass(frozen=True)
-class StepData:
-    """A round as the losses need it: obs [K, B, O], action [K, B, A], the rest [K, B]; B = T * E."""
-
-    obs: Tensor
-    action: Tensor
-    log_prob: Tensor
-    advantage: Tensor
-    valid: Tensor
-
-
-def surrogate(params: Params, data: StepData) -> Tensor:
-    """J_k [K] of each task: the importance-weighted advantage."""
-    mean, log_std = gaussian_policy.mean_and_log_std(params, data.obs)
-    ratio = torch.exp(gaussian_policy.log_prob(mean, log_std, data.action) - data.log_prob)
-    return masked_mean(ratio * data.advantage, data.valid, (1,))
-
-
-def clipped_surrogate(params: Params, data: StepData, clip_range: float) -> Tensor:
-    """J_k [K] with PPO's pessimistic bound (arXiv 1707.06347, equation 7)."""
-    mean, log_std = gaussian_policy.mean_and_log_std(params, data.obs)
-    ratio = torch.exp(gaussian_policy.log_prob(mean, log_std, data.action) - data.log_prob)
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-    return masked_mean(torch.minimum(ratio * data.advantage, clipped * data.advantage), data.valid, (1,))
-
-
-def inner_step(params: Params, step_sizes: Params, data: StepData, create_graph: bool, first_order: bool) -> Params:
-    """theta_k = theta + inner_lr * grad J_k(theta), for all tasks: {name: [K, ...]}.
-
-    create_graph: keep the result differentiable in `params` and `step_sizes`. first_order: treat the gradient as a
-    constant.
-    """
-    gradients = torch.autograd.grad(
-        surrogate(params, data).sum(), list(params.values()), create_graph=create_graph and not first_order
-    )
-    return {
-        name: value + step_sizes[name] * (gradient.detach() if first_order else gradient)
-        for (name, value), gradient in zip(params.items(), gradients, strict=True)
-    }
 
 
 class Maml:
@@ -137,22 +100,12 @@ class Maml:
         self, config: MamlConfig, observation_size: int, action_size: int, horizon: int, generator: torch.Generator
     ) -> None:
         self.config = config
-        sizes = (observation_size, *config.hidden_sizes, action_size)
-        self.params = gaussian_policy.initial_params(sizes, config.initial_log_std, generator)
-        # One step size per weight tensor and inner step.
-        self.step_sizes = [
-            {name: torch.tensor(config.inner_lr) for name in self.params} for _ in range(config.inner_steps)
-        ]
-        for tensor in self._learned():
-            tensor.requires_grad_()
+        self.layout = Layout((observation_size, *config.hidden_sizes, action_size), config.activation)
+        first = gaussian_policy.initial_params(self.layout.sizes, config.initial_log_std, generator)
+        self.theta = self.layout.flatten(first)
+        # One step size per inner step and weight tensor.
+        self.step_sizes = torch.full((config.inner_steps, len(self.layout.shapes)), config.inner_lr)
         self._optimiser = torch.optim.Adam(self._learned(), lr=config.learning_rate)
-
-    def _learned(self) -> list[Tensor]:
-        """What the meta-update changes, in one fixed order."""
-        learned = list(self.params.values())
-        if self.config.learn_inner_lr:
-            learned += [size for sizes in self.step_sizes for size in sizes.values()]
-        return learned
 
     # -- acting and adapting -------------------------------------------------------------------------------------------
 
@@ -161,11 +114,14 @@ class Maml:
         return self.config.episodes_per_step
 
     def fresh(self, k: int, e: int, generator: torch.Generator) -> MamlMemory:
-        return MamlMemory({name: value.detach() for name, value in self.params.items()}, 0, generator)
+        return MamlMemory(self.theta.clone(), 0, generator)
 
     def act(self, memory: MamlMemory, obs: Tensor, explore: bool) -> tuple[Decision, MamlMemory]:
+        shared = memory.theta.dim() == 1
         with torch.no_grad():
-            mean, log_std = gaussian_policy.mean_and_log_std(memory.params, obs)
+            rows = obs.reshape(1, -1, obs.shape[-1]) if shared else obs
+            now = forward(self.layout, memory.theta.unsqueeze(0) if shared else memory.theta, rows)
+            mean, log_std = now.mean.view(*obs.shape[:2], -1), now.log_std
             action = gaussian_policy.sample(mean, log_std, memory.generator) if explore else mean
             log_prob = gaussian_policy.log_prob(mean, log_std, action)
         return Decision(action, log_prob, torch.zeros_like(log_prob)), memory
@@ -175,13 +131,15 @@ class Maml:
 
     def adapt(self, memory: MamlMemory, trajectories: Trajectories) -> MamlMemory:
         """One inner step. Steps beyond those of training go half as far as the last one trained."""
-        tasks = trajectories.obs.shape[1]
         last = min(memory.steps, self.config.inner_steps - 1)
         shrink = 1.0 if memory.steps < self.config.inner_steps else 0.5
-        sizes = {name: size.detach() * shrink for name, size in self.step_sizes[last].items()}
-        params = {name: value.detach().requires_grad_() for name, value in per_task(memory.params, tasks).items()}
-        adapted = inner_step(params, sizes, self.step_data(trajectories), create_graph=False, first_order=True)
-        return replace(memory, params={name: value.detach() for name, value in adapted.items()}, steps=memory.steps + 1)
+        with torch.no_grad():
+            theta = inner_step(self.layout, memory.theta, shrink * self._sizes()[last], self.step_data(trajectories))
+        return replace(memory, theta=theta, steps=memory.steps + 1)
+
+    def _sizes(self) -> Tensor:
+        """[S, P]: the step size of every weight."""
+        return self.layout.spread(self.step_sizes)
 
     def step_data(self, trajectories: Trajectories) -> StepData:
         """Advantages over the linear baseline, normalised for each task; the horizon is the end of what counts."""
@@ -202,6 +160,7 @@ class Maml:
             log_prob=_by_task(trajectories.log_prob),
             advantage=_by_task(normalised(advantage, valid, (0, 2))),
             valid=_by_task(valid),
+            episodes=valid.shape[2],
         )
 
     # -- meta-learning -------------------------------------------------------------------------------------------------
@@ -218,81 +177,88 @@ class Maml:
     def rounds(self) -> int:
         return self.config.inner_steps + 1
 
-    def adapted(self, inner: list[StepData], create_graph: bool) -> Params:
-        """{name: [K, ...]}: the weights after every inner step, differentiable in the meta-parameters if asked."""
-        params = per_task(self.params, len(inner[0].obs))
-        for sizes, data in zip(self.step_sizes, inner, strict=True):
-            params = inner_step(params, sizes, data, create_graph, self.config.first_order)
-        return params
-
     def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
-        inner, outer = [self.step_data(r) for r in rounds[:-1]], self.step_data(rounds[-1])
-        with torch.enable_grad():
-            old_mean, old_log_std = self._policy(self.adapted_without_graph(inner), outer.obs)
-            if self.config.outer == "trpo":
-                metrics = self._trpo(inner, outer, old_mean, old_log_std)
-            else:
-                metrics = self._ppo(inner, outer)
+        config = self.config
+        inner, outer = [self.step_data(played) for played in rounds[:-1]], self.step_data(rounds[-1])
+        clip_range = config.clip_range if config.outer == "ppo" else None
+        objective = MetaObjective(self.layout, inner, outer, first_order=config.first_order, clip_range=clip_range)
         with torch.no_grad():
-            after = self.adapted_without_graph(inner)
-            mean, log_std = self._policy(after, outer.obs)
-            kl = masked_mean(gaussian_policy.kl_divergence(old_mean, old_log_std, mean, log_std), outer.valid)
-        inner_sizes = torch.stack([size.detach() for sizes in self.step_sizes for size in sizes.values()])
+            metrics = self._trpo(objective) if config.outer == "trpo" else self._ppo(objective)
         return metrics | {
-            "train/approx_kl": float(kl),
-            "train/std": float(self.params["log_std"].detach().exp().mean()),
-            "train/inner_lr": float(inner_sizes.mean()),
+            "train/std": float(self.layout.split(self.theta)["log_std"].exp().mean()),
+            "train/inner_lr": float(self.step_sizes.mean()),
         }
 
-    def adapted_without_graph(self, inner: list[StepData]) -> Params:
-        """The same weights as `adapted`, as constants."""
-        with torch.enable_grad():
-            return {name: value.detach() for name, value in self.adapted(inner, create_graph=False).items()}
-
-    def _policy(self, params: Params, obs: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = gaussian_policy.mean_and_log_std(params, obs)
-        return mean, log_std.expand_as(mean)
-
-    def _trpo(self, inner: list[StepData], outer: StepData, old_mean: Tensor, old_log_std: Tensor) -> dict[str, float]:
+    def _trpo(self, objective: MetaObjective) -> dict[str, float]:
         config = self.config
-        stride = slice(None, None, config.curvature_stride)
+        sizes = self._sizes()
+        at = objective.adapt(self.theta, sizes)
+        here = objective.gradient(at, sizes)
+        product = objective.curvature(at, sizes, config.curvature_stride, first_order=True)
 
-        def kl(params: Params, subset: slice) -> Tensor:
-            mean, log_std = self._policy(params, outer.obs[:, subset])
-            divergence = gaussian_policy.kl_divergence(old_mean[:, subset], old_log_std[:, subset], mean, log_std)
-            return masked_mean(divergence, outer.valid[:, subset])
+        def curvature(vector: Tensor) -> Tensor:
+            theta, step_sizes = self._unpack(vector)
+            if step_sizes is None:
+                step_sizes = torch.zeros_like(self.step_sizes)
+            return self._pack(*product(theta, self.layout.spread(step_sizes)))
 
-        def objective_and_kl() -> tuple[float, float]:
-            params = self.adapted_without_graph(inner)
-            with torch.no_grad():
-                return float(surrogate(params, outer).mean()), float(kl(params, slice(None)))
+        divergences = [0.0]
 
-        adapted = self.adapted(inner, create_graph=True)
-        objective = surrogate(adapted, outer).mean()
-        return trust_region_step(
-            self._learned(),
-            objective,
-            kl(adapted, stride),
+        def objective_and_kl(vector: Tensor) -> tuple[float, float]:
+            theta, step_sizes = self._unpack(vector)
+            spread = sizes if step_sizes is None else self.layout.spread(step_sizes)
+            value, kl = objective.objective_and_kl(theta, spread, here.outer)
+            divergences.append(kl)
+            return value, kl
+
+        start = torch.cat([tensor.flatten() for tensor in self._learned()])
+        moved, metrics = trust_region_step(
+            start,
+            float(here.objective.mean()),
+            self._pack(here.theta, here.step_sizes),
+            curvature,
             objective_and_kl,
             max_kl=config.max_kl,
             conjugate_gradient_steps=config.conjugate_gradient_steps,
             damping=config.damping,
         )
+        theta, step_sizes = self._unpack(moved)
+        self.theta.copy_(theta)
+        if step_sizes is not None:
+            self.step_sizes.copy_(step_sizes)
+        return metrics | {"train/approx_kl": divergences[-1] if metrics["train/step_fraction"] else 0.0}
 
-    def _ppo(self, inner: list[StepData], outer: StepData) -> dict[str, float]:
-        norm = torch.zeros(())
+    def _ppo(self, objective: MetaObjective) -> dict[str, float]:
+        norm, first = torch.zeros(()), None
         for _ in range(self.config.epochs):
-            objective = clipped_surrogate(self.adapted(inner, create_graph=True), outer, self.config.clip_range)
-            self._optimiser.zero_grad()
-            (-objective.mean()).backward()
+            sizes = self._sizes()
+            here = objective.gradient(objective.adapt(self.theta, sizes), sizes)
+            first = first or here.outer
+            by_learned = -self._pack(here.theta, here.step_sizes)
+            for tensor, part in zip(self._learned(), self._unpack(by_learned), strict=False):
+                tensor.grad = part
             norm = torch.nn.utils.clip_grad_norm_(self._learned(), 0.5)
             self._optimiser.step()
-        return {"train/grad_norm": float(norm)}
+        _, kl = objective.objective_and_kl(self.theta, self._sizes(), first or [])
+        return {"train/grad_norm": float(norm), "train/approx_kl": kl}
+
+    def _learned(self) -> list[Tensor]:
+        """What the meta-update changes: the weights [P] and, if they are learned, the step sizes."""
+        return [self.theta, self.step_sizes] if self.config.learn_inner_lr else [self.theta]
+
+    def _pack(self, theta: Tensor, sizes: Tensor) -> Tensor:
+        """Derivatives by weights [P] and by every weight's step size [S, P], as one vector over what is learned."""
+        if not self.config.learn_inner_lr:
+            return theta
+        return torch.cat([theta, self.layout.gather(sizes).flatten()])
+
+    def _unpack(self, learned: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A vector over what is learned as weights [P] and step sizes [S, tensors], None where these are fixed."""
+        theta, sizes = learned.split([len(self.theta), len(learned) - len(self.theta)])
+        return theta, sizes.view_as(self.step_sizes) if self.config.learn_inner_lr else None
 
     def state(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self._named().items()} | adam_state(
-            self._optimiser, "optimiser"
-        )
+        return {name: value.clone() for name, value in self._named().items()} | adam_state(self._optimiser, "optimiser")
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         named = {name.removeprefix("meta/"): value for name, value in self._named().items()}
@@ -300,20 +266,19 @@ class Maml:
         load_adam_state(self._optimiser, "optimiser", state)
 
     def _named(self) -> dict[str, Tensor]:
-        weights = {f"meta/policy/{name}": value for name, value in self.params.items()}
+        """Views of the weights and the step sizes by name."""
+        weights = {f"meta/policy/{name}": value for name, value in self.layout.split(self.theta).items()}
         sizes = {
             f"meta/inner_lr/{step}/{name}": size
-            for step, named in enumerate(self.step_sizes)
-            for name, size in named.items()
+            for step, row in enumerate(self.step_sizes)
+            for name, size in zip(self.layout.shapes, row, strict=True)
         }
         return weights | sizes
 
 
-def per_task(params: Params, tasks: int) -> Params:
-    """Shared weights as one set per task (no copy); weights that already are stay as they are."""
-    if params["log_std"].dim() == 2:
-        return dict(params)
-    return {name: value.expand(tasks, *value.shape) for name, value in params.items()}
+def inner_step(layout: Layout, theta: Tensor, step_sizes: Tensor, data: StepData) -> Tensor:
+    """theta + step_sizes * grad J_k(theta), [K, P], from weights [K, P] or shared [P]."""
+    return MetaObjective(layout, [data], data).adapt(theta, step_sizes.unsqueeze(0)).thetas[-1]
 
 
 def _by_task(values: Tensor) -> Tensor:

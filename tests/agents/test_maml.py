@@ -1,8 +1,9 @@
-"""MAML: the meta-gradient against finite differences, the trust region, and that adapting helps."""
+"""MAML: its derivatives against differences and autograd, the trust region, and that adapting helps."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,126 +12,215 @@ from probes import ProbeFamily
 from torch import Tensor
 
 from agents.agent import Trajectories
-from agents.gaussian_policy import Params
-from agents.maml import Maml, MamlConfig, StepData, inner_step, per_task, surrogate
+from agents.gaussian_policy import kl_divergence, log_prob
+from agents.maml import Maml, MamlConfig, MamlMemory
+from agents.meta_gradient import Adaptation, MetaObjective, StepData
+from agents.policy_derivatives import Activation, Layout
 from agents.trust_region import conjugate_gradients, trust_region_step
 from envs.simulation import TaskBatch
 from training.collect import collect
 
-TASKS, STEPS, OBSERVATION, ACTION = 3, 12, 4, 2
+TASKS, STEPS, EPISODES, OBSERVATION, ACTION = 3, 12, 4, 4, 2
 
 
-def fixed_batch(seed: int) -> StepData:
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def fixed_batch(seed: int, tasks: int = TASKS) -> StepData:
     generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
     return StepData(
-        obs=normal(TASKS, STEPS, OBSERVATION),
-        action=normal(TASKS, STEPS, ACTION),
-        log_prob=-2.0 + 0.3 * normal(TASKS, STEPS),
-        advantage=normal(TASKS, STEPS),
-        valid=torch.ones(TASKS, STEPS, dtype=torch.bool),
+        obs=normal(generator, tasks, STEPS, OBSERVATION),
+        action=normal(generator, tasks, STEPS, ACTION),
+        log_prob=-2.0 + 0.3 * normal(generator, tasks, STEPS),
+        advantage=normal(generator, tasks, STEPS),
+        valid=torch.rand(tasks, STEPS, generator=generator) > 0.1,
+        episodes=EPISODES,
     )
 
 
-def float64_maml(config: MamlConfig) -> Maml:
-    maml = Maml(config, OBSERVATION, ACTION, STEPS, torch.Generator().manual_seed(0))
-    maml.params = {name: (value.detach().double() + 0.05).requires_grad_() for name, value in maml.params.items()}
-    maml.step_sizes = [
-        {name: value.detach().double().requires_grad_() for name, value in sizes.items()} for sizes in maml.step_sizes
-    ]
-    return maml
+def problem(
+    activation: Activation, inner_steps: int, *, first_order: bool = False, clip_range: float | None = None
+) -> tuple[MetaObjective, Tensor, Tensor]:
+    """An objective, weights [P] and step sizes [S, P] in float64, some log_std below its bound."""
+    layout = Layout((OBSERVATION, 6, 5, ACTION), activation)
+    generator = torch.Generator().manual_seed(1)
+    theta = 0.4 * normal(generator, sum(layout.lengths))
+    theta[-1] = -4.0
+    sizes = 0.3 + 0.05 * normal(generator, inner_steps, len(theta))
+    inner = [fixed_batch(step) for step in range(inner_steps)]
+    objective = MetaObjective(layout, inner, fixed_batch(9), first_order=first_order, clip_range=clip_range)
+    return objective, theta, sizes
 
 
-def objective(maml: Maml, inner: list[StepData], outer: StepData, create_graph: bool) -> Tensor:
-    return surrogate(maml.adapted(inner, create_graph), outer).mean()
+def distribution(layout: Layout, theta: Tensor, obs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log_std under weights [K, P], differentiable."""
+    params, hidden = layout.split(theta), obs
+    for layer in range(len(layout.sizes) - 1):
+        hidden = hidden @ params[f"weight_{layer}"] + params[f"bias_{layer}"].unsqueeze(1)
+        if layer < len(layout.sizes) - 2:
+            hidden = torch.tanh(hidden) if layout.activation == "tanh" else torch.relu(hidden)
+    return hidden, params["log_std"].clamp(min=-3.0).unsqueeze(1)
+
+
+def by_autograd(layout: Layout, theta: Tensor, data: StepData, clip_range: float | None = None) -> Tensor:
+    """J [K] of weights [K, P] as torch would write it."""
+    mean, log_std = distribution(layout, theta, data.obs)
+    ratio = torch.exp(log_prob(mean, log_std, data.action) - data.log_prob)
+    gain = ratio * data.advantage
+    if clip_range is not None:
+        gain = torch.minimum(gain, ratio.clamp(1 - clip_range, 1 + clip_range) * data.advantage)
+    return torch.stack([gain[k][data.valid[k]].mean() for k in range(len(gain))])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("inner_steps", [1, 2, 3])
+@pytest.mark.parametrize("clip_range", [None, 0.2])
+def test_meta_gradient_is_that_of_autograd(activation: Activation, inner_steps: int, clip_range: float | None) -> None:
+    objective, theta, sizes = problem(activation, inner_steps, clip_range=clip_range)
+    here = objective.gradient(objective.adapt(theta, sizes), sizes)
+    learned = [theta.clone().requires_grad_(), sizes.clone().requires_grad_()]
+    adapted = learned[0].expand(TASKS, -1)
+    for step, data in enumerate(objective.inner):
+        total = by_autograd(objective.layout, adapted, data).sum()
+        adapted = adapted + learned[1][step] * torch.autograd.grad(total, adapted, create_graph=True)[0]
+    value = by_autograd(objective.layout, adapted, objective.outer, clip_range).mean()
+    assert float(here.objective.mean()) == pytest.approx(float(value.detach()), rel=1e-12)
+    for ours, theirs in zip((here.theta, here.step_sizes), torch.autograd.grad(value, learned), strict=True):
+        assert float((ours - theirs).norm()) < 1e-12 * float(theirs.norm())
 
 
 @pytest.mark.parametrize("inner_steps", [1, 2, 3])
 def test_meta_gradient_agrees_with_central_differences(inner_steps: int) -> None:
-    maml = float64_maml(MamlConfig(hidden_sizes=(5,), inner_lr=0.3, inner_steps=inner_steps))
-    inner, outer = [fixed_batch(step) for step in range(inner_steps)], fixed_batch(9)
-    learned = maml._learned()
-    gradient = torch.autograd.grad(objective(maml, inner, outer, create_graph=True), learned)
-    for tensor, analytic in zip(learned, gradient, strict=True):
+    objective, theta, sizes = problem("tanh", inner_steps)
+    theta[-1] = -1.0  # at its bound, the policy is too sharp for differences
+    here = objective.gradient(objective.adapt(theta, sizes), sizes)
+    old, width = here.outer, 1e-5
+    for tensor, analytic in ((theta, here.theta), (sizes, here.step_sizes)):
         numeric = torch.zeros_like(analytic)
         for index in np.ndindex(*tensor.shape):
-            with torch.no_grad():
-                kept, width = tensor[index].item(), 1e-5
-                sides = []
-                for sign in (1, -1):
-                    tensor[index] = kept + sign * width
-                    with torch.enable_grad():
-                        sides.append(objective(maml, inner, outer, create_graph=False).item())
-                tensor[index] = kept
+            kept, sides = tensor[index].item(), []
+            for sign in (1, -1):
+                tensor[index] = kept + sign * width
+                sides.append(objective.objective_and_kl(theta, sizes, old)[0])
+            tensor[index] = kept
             numeric[index] = (sides[0] - sides[1]) / (2 * width)
-        assert float((numeric - analytic).norm()) < 1e-6 * max(float(analytic.norm()), 1e-3)
+        assert float((numeric - analytic).norm()) < 1e-6 * float(analytic.norm())
 
 
 def test_first_order_gradient_is_the_one_at_the_adapted_weights() -> None:
-    maml = float64_maml(MamlConfig(hidden_sizes=(5,), inner_lr=0.3, first_order=True, learn_inner_lr=False))
-    inner, outer = [fixed_batch(0)], fixed_batch(9)
-    meta = torch.autograd.grad(objective(maml, inner, outer, create_graph=True), list(maml.params.values()))
-    adapted = {name: value.detach().requires_grad_() for name, value in maml.adapted(inner, False).items()}
-    at_adapted = torch.autograd.grad(surrogate(adapted, outer).mean(), list(adapted.values()))
-    for first, second in zip(meta, at_adapted, strict=True):
-        assert torch.allclose(first, second.sum(0), rtol=1e-12)
-    second_order = float64_maml(MamlConfig(hidden_sizes=(5,), inner_lr=0.3, learn_inner_lr=False))
-    full = torch.autograd.grad(
-        objective(second_order, inner, outer, create_graph=True), list(second_order.params.values())
-    )
-    assert max(float((a - b).norm()) for a, b in zip(meta, full, strict=True)) > 1e-3
+    objective, theta, sizes = problem("tanh", 1, first_order=True)
+    at = objective.adapt(theta, sizes)
+    first = objective.gradient(at, sizes)
+    adapted = at.thetas[-1].clone().requires_grad_()
+    (expected,) = torch.autograd.grad(by_autograd(objective.layout, adapted, objective.outer).mean(), adapted)
+    assert torch.allclose(first.theta, expected.sum(0), rtol=1e-12, atol=1e-15)
+    full, _, _ = problem("tanh", 1)
+    assert float((full.gradient(at, sizes).theta - first.theta).norm()) > 1e-3
 
 
-def test_all_tasks_at_once_equal_a_loop_over_tasks() -> None:
-    maml = float64_maml(MamlConfig(hidden_sizes=(5,), inner_lr=0.3))
-    data = fixed_batch(0)
-    together = inner_step(per_task(maml.params, TASKS), maml.step_sizes[0], data, False, False)
+def test_all_tasks_at_once_equal_a_loop_over_tasks_at_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, theta, sizes = problem("tanh", 2)
+    together = objective.adapt(theta, sizes).thetas[-1]
     for k in range(TASKS):
-        alone = StepData(**{name: getattr(data, name)[k : k + 1] for name in data.__dataclass_fields__})
-        one: Params = inner_step(per_task(maml.params, 1), maml.step_sizes[0], alone, False, False)
-        for name, value in one.items():
-            assert torch.allclose(together[name][k], value[0], rtol=1e-12)
+        parts = [
+            replace(data, **{name: getattr(data, name)[k : k + 1] for name in ("obs", "action")})
+            for data in objective.inner
+        ]
+        parts = [
+            replace(part, **{name: getattr(data, name)[k : k + 1] for name in ("log_prob", "advantage", "valid")})
+            for part, data in zip(parts, objective.inner, strict=True)
+        ]
+        alone = MetaObjective(objective.layout, parts, parts[-1]).adapt(theta, sizes).thetas[-1]
+        assert torch.allclose(together[k], alone[0], rtol=1e-12)
+    monkeypatch.setattr("agents.meta_gradient.BLOCK_ENTRIES", 1)  # a block for each task
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(objective.gradient(objective.adapt(theta, sizes), sizes).theta)
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("inner_steps", [1, 2])
+def test_curvature_is_the_second_derivative_of_the_mean_kl(inner_steps: int) -> None:
+    objective, theta, sizes = problem("tanh", inner_steps)
+    theta[-1] = -1.0
+    at = objective.adapt(theta, sizes)
+    here = objective.gradient(at, sizes)
+    product = objective.curvature(at, sizes, stride=1, first_order=False)
+    generator = torch.Generator().manual_seed(3)
+    direction = normal(generator, *theta.shape), normal(generator, *sizes.shape)
+    image = product(*direction)
+    quadratic = sum(float((a * b).sum()) for a, b in zip(direction, image, strict=True))
+    width = 1e-5
+    kl = [objective.objective_and_kl(theta + s * direction[0], sizes + s * direction[1], here.outer)[1]
+          for s in (-width, width)]  # fmt: skip
+    assert sum(kl) / width**2 == pytest.approx(quadratic, rel=1e-4)
+    other = normal(generator, *theta.shape), normal(generator, *sizes.shape)
+    forth = sum(float((a * b).sum()) for a, b in zip(other, image, strict=True))
+    back = sum(float((a * b).sum()) for a, b in zip(direction, product(*other), strict=True))
+    assert forth == pytest.approx(back, rel=1e-9)
+
+
+def test_first_order_curvature_is_the_fisher_matrix_at_the_adapted_weights() -> None:
+    objective, theta, sizes = problem("tanh", 1)
+    at = objective.adapt(theta, sizes)
+    product = objective.curvature(at, sizes, stride=1, first_order=True)
+    adapted = at.thetas[-1].clone().requires_grad_()
+    data = objective.outer
+    mean, log_std = distribution(objective.layout, adapted, data.obs)
+    kl = kl_divergence(mean.detach(), log_std.detach(), mean, log_std)
+    kl = (kl * data.weight(per_task=False)).sum()
+    direction = normal(torch.Generator().manual_seed(3), *theta.shape)
+    (slope,) = torch.autograd.grad(kl, adapted, create_graph=True)
+    (expected,) = torch.autograd.grad((slope * direction).sum(), adapted)
+    image, _ = product(direction, torch.zeros_like(sizes))
+    assert torch.allclose(image, expected.sum(0), rtol=1e-9, atol=1e-12)
+
+
+def test_thinning_keeps_one_step_in_so_many_of_every_episode() -> None:
+    thin = fixed_batch(0).thinned(3)
+    kept = torch.isin(fixed_batch(0).obs[0, :, 0], thin.obs[0, :, 0]).view(-1, EPISODES)
+    assert kept.sum(0).tolist() == [1] * EPISODES
+    assert kept.any(1).sum() == STEPS // EPISODES
 
 
 def test_conjugate_gradients_solve_a_linear_system() -> None:
     generator = torch.Generator().manual_seed(0)
-    root = torch.randn(6, 6, generator=generator, dtype=torch.float64)
-    matrix, target = root @ root.T + torch.eye(6), torch.randn(6, generator=generator, dtype=torch.float64)
-    assert torch.allclose(matrix @ conjugate_gradients(lambda v: matrix @ v, target, 12), target, atol=1e-6)
+    root = normal(generator, 6, 6)
+    matrix, target = root @ root.T + torch.eye(6), normal(generator, 6)
+    solution, residual = conjugate_gradients(lambda v: matrix @ v, target, 4)
+    assert torch.allclose(target - matrix @ solution, residual, atol=1e-9)
+    assert float(residual.norm()) > 1e-6
+    solution, _ = conjugate_gradients(lambda v: matrix @ v, target, 12)
+    assert torch.allclose(matrix @ solution, target, atol=1e-6)
 
 
 def test_trust_region_holds_and_a_rejected_search_changes_no_bit() -> None:
-    weight = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
-    before = weight.detach().clone()
+    start = torch.tensor([0.3, -0.2], dtype=torch.float64)
     slope = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    settings = {"max_kl": 0.01, "conjugate_gradient_steps": 10, "damping": 0.0}
+    settings: dict[str, Any] = {"max_kl": 0.01, "conjugate_gradient_steps": 10, "damping": 0.0}
 
-    def kl() -> Tensor:
-        return 0.5 * ((weight - before) ** 2).sum()
+    def evaluate(weight: Tensor) -> tuple[float, float]:
+        return float(slope @ weight), 0.5 * float(((weight - start) ** 2).sum())
 
-    def evaluate() -> tuple[float, float]:
-        return float((slope @ weight).detach()), float(kl().detach())
-
-    metrics = trust_region_step([weight], slope @ weight, kl(), evaluate, **settings)
+    moved, metrics = trust_region_step(start, float(slope @ start), slope, lambda v: v, evaluate, **settings)
     assert metrics["train/gain"] > 0
-    assert 0.004 < float(kl().detach()) <= 0.01
-    with torch.no_grad():
-        weight.copy_(before)
-    metrics = trust_region_step([weight], slope @ weight, kl(), lambda: (-1.0, 0.0), **settings)
+    assert 0.004 < evaluate(moved)[1] <= 0.01
+    kept, metrics = trust_region_step(start, 0.0, slope, lambda v: v, lambda weight: (-1.0, 0.0), **settings)
     assert metrics["train/step_fraction"] == 0.0
-    assert torch.equal(weight, before)
+    assert torch.equal(kept, start)
 
 
-def round_of(maml: Maml, memory: object, batch: TaskBatch, episode: int) -> Trajectories:
+def round_of(maml: Maml, memory: MamlMemory, batch: TaskBatch, episode: int) -> Trajectories:
     return collect(maml, memory, batch, seed=1, episode=episode)[0]
 
 
-def test_training_makes_one_step_of_adaptation_pay() -> None:
+@pytest.mark.parametrize("outer", ["trpo", "ppo"])
+def test_training_makes_one_step_of_adaptation_pay(outer: str) -> None:
     family = ProbeFamily()
-    maml = Maml(MamlConfig(meta_batch_size=10), 3, 1, family.horizon, torch.Generator().manual_seed(0))
+    config = MamlConfig(meta_batch_size=10, outer=outer, learning_rate=1e-2)  # type: ignore[arg-type]
+    maml = Maml(config, 3, 1, family.horizon, torch.Generator().manual_seed(0))
     gains = []
     for iteration in range(20):
         generator = torch.Generator().manual_seed(iteration)
@@ -140,8 +230,24 @@ def test_training_makes_one_step_of_adaptation_pay() -> None:
         after = round_of(maml, maml.adapt(memory, before), batch, 10)
         gains.append(float(after.returns.mean() - before.returns.mean()))
         metrics = maml.update([before, after], generator)
-        assert metrics["train/approx_kl"] <= maml.config.max_kl * 1.01
+        if outer == "trpo":
+            assert 0.0 < metrics["train/approx_kl"] <= config.max_kl
     assert np.mean(gains[-5:]) > 0.8
+
+
+def test_what_the_update_calls_the_adapted_weights_acted_in_the_rollout() -> None:
+    family = ProbeFamily()
+    maml = Maml(MamlConfig(), 3, 1, family.horizon, torch.Generator().manual_seed(0))
+    batch = TaskBatch(family, family.sample("train", 2, np.random.default_rng(0)), 4, threads=1)
+    memory = maml.fresh(2, 4, torch.Generator().manual_seed(1))
+    before = round_of(maml, memory, batch, 0)
+    memory = maml.adapt(memory, before)
+    after = maml.step_data(round_of(maml, memory, batch, 4))
+    at: Adaptation = MetaObjective(maml.layout, [maml.step_data(before)], after).adapt(maml.theta, maml._sizes())
+    assert torch.equal(at.thetas[-1], memory.theta)
+    objective = MetaObjective(maml.layout, [], after).gradient(Adaptation([memory.theta], []), torch.zeros(0, 1))
+    ratio = objective.outer[0].credit / (after.advantage * after.weight(per_task=True))
+    assert torch.allclose(ratio, torch.ones_like(ratio), atol=1e-5)
 
 
 def test_adapting_leaves_the_agent_and_the_given_memory_alone() -> None:
@@ -152,9 +258,9 @@ def test_adapting_leaves_the_agent_and_the_given_memory_alone() -> None:
         maml.fresh(2, 4, torch.Generator().manual_seed(1)),
         round_of(maml, maml.fresh(2, 4, torch.Generator().manual_seed(1)), batch, 0),
     )
-    weights = {name: value.clone() for name, value in memory.params.items()}
+    weights = memory.theta.clone()
     shared = {name: value.clone() for name, value in maml.state().items()}
     maml.adapt(memory, round_of(maml, memory, batch, 4))
-    assert all(torch.equal(weights[name], value) for name, value in memory.params.items())
+    assert torch.equal(weights, memory.theta)
     assert all(torch.equal(shared[name], value) for name, value in maml.state().items())
-    assert replace(memory).steps == 1
+    assert memory.steps == 1

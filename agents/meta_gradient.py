@@ -1,0 +1,237 @@
+"""MAML's outer objective as a function of its meta-parameters: value, gradient, curvature, without a graph.
+
+With g_i(theta) the gradient of an inner step's loss, H_i its Hessian, and s_i the step sizes, each task adapts by
+
+    theta_{i+1} = theta_i + s_i * g_i(theta_i)
+
+A cotangent u of the adapted weights goes back through a step as u + H_i (s_i * u), and leaves u * g_i for the step
+sizes; a tangent t goes forward as t + s_i * (H_i t) + ds_i * g_i. Both need Hessian-vector products alone.
+
+Tasks are worked through in blocks that fit the cache, shared out over torch's number of threads. The blocks depend on
+the data's shape alone and each one's arithmetic runs in one thread: the results are the same bits at any number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from agents.gaussian_policy import kl_divergence
+from agents.policy_derivatives import (
+    Forward,
+    Layout,
+    Surrogate,
+    fisher_product,
+    forward,
+    hessian_product,
+    surrogate,
+    surrogate_terms,
+)
+
+BLOCK_ENTRIES = 400_000
+"""Activations of one layer in a block of tasks: what stays in a processor's cache."""
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class StepData:
+    """A round as the losses need it: obs [K, B, O], action [K, B, A], the rest [K, B]; B = T * E, time first."""
+
+    obs: Tensor
+    action: Tensor
+    log_prob: Tensor
+    advantage: Tensor
+    valid: Tensor
+    episodes: int
+    """E."""
+
+    def thinned(self, stride: int) -> StepData:
+        """One step in `stride` of every episode, at other times in each."""
+        steps = torch.arange(self.valid.shape[1])
+        chosen = steps[(steps // self.episodes + steps % self.episodes) % stride == 0]
+        parts = {name: getattr(self, name)[:, chosen] for name in ("obs", "action", "log_prob", "advantage", "valid")}
+        return replace(self, **parts)
+
+    def weight(self, per_task: bool) -> Tensor:
+        """[K, B]: what each valid step counts in a mean over its task, or over all tasks."""
+        valid = self.valid.to(self.obs.dtype)
+        return valid / (valid.sum(1, keepdim=True) if per_task else valid.sum()).clamp(min=1.0)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """thetas: weights [K, P] before the first inner step, between the steps, and after the last; steps: each inner
+    step's passes, by block."""
+
+    thetas: list[Tensor]
+    steps: list[list[Surrogate]]
+
+    def gradient(self, step: int) -> Tensor:
+        """[K, P]: what that inner step followed."""
+        return torch.cat([part.gradient for part in self.steps[step]])
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """objective [K] of each task; the derivatives of its mean: theta [P], step_sizes [S, P]; outer: the passes over the
+    last round, by block."""
+
+    objective: Tensor
+    theta: Tensor
+    step_sizes: Tensor
+    outer: list[Surrogate]
+
+
+class MetaObjective:
+    """Rounds of K tasks: one for each of S inner steps, and the one that the adapted policies collected."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        inner: list[StepData],
+        outer: StepData,
+        *,
+        first_order: bool = False,
+        clip_range: float | None = None,
+    ) -> None:
+        """first_order: leave the inner steps' curvature out. clip_range: PPO's bound on the outer objective."""
+        self.layout, self.inner, self.outer = layout, inner, outer
+        self.first_order, self.clip_range = first_order, clip_range
+        self._inner_credit = [data.advantage * data.weight(per_task=True) for data in inner]
+        self._outer_credit = outer.advantage * outer.weight(per_task=True)
+
+    @property
+    def tasks(self) -> int:
+        return len(self.outer.obs)
+
+    def adapt(self, theta: Tensor, step_sizes: Tensor) -> Adaptation:
+        """Inner steps from the shared weights theta [P] with step_sizes [S, P]."""
+        thetas, steps = [theta.expand(self.tasks, -1)], []
+        for index in range(len(self.inner)):
+            steps.append(self._inner_pass(index, thetas[-1]))
+            gradient = torch.cat([part.gradient for part in steps[-1]])
+            thetas.append(thetas[-1] + step_sizes[index] * gradient)
+        return Adaptation(thetas, steps)
+
+    def gradient(self, at: Adaptation, step_sizes: Tensor) -> MetaGradient:
+        """The objective and its derivatives where `adapt` went."""
+        data, theta = self.outer, at.thetas[-1]
+        passes = in_blocks(
+            self.layout,
+            data,
+            lambda k: surrogate(
+                self.layout,
+                theta[k],
+                data.obs[k],
+                data.action[k],
+                data.log_prob[k],
+                self._outer_credit[k],
+                self.clip_range,
+            ),
+        )
+        by_adapted = torch.cat([part.gradient for part in passes]) / self.tasks
+        by_theta, by_sizes = self.pull_back(at, step_sizes, by_adapted)
+        return MetaGradient(torch.cat([part.value for part in passes]), by_theta, by_sizes, passes)
+
+    def pull_back(self, at: Adaptation, step_sizes: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives by theta [P] and step sizes [S, P] from those by the adapted weights [K, P]."""
+        by_sizes = torch.zeros_like(step_sizes)
+        for index in range(len(at.steps) - 1, -1, -1):
+            by_sizes[index] = (cotangent * at.gradient(index)).sum(0)
+            if not self.first_order:
+                cotangent = cotangent + self._hessian(at, index, step_sizes[index] * cotangent)
+        return cotangent.sum(0), by_sizes
+
+    def push_forward(self, at: Adaptation, step_sizes: Tensor, theta: Tensor, sizes: Tensor) -> Tensor:
+        """How the adapted weights move, [K, P], as theta moves along [P] and the step sizes along [S, P]."""
+        move = theta.expand(self.tasks, -1)
+        for index in range(len(at.steps)):
+            curved = 0.0 if self.first_order else step_sizes[index] * self._hessian(at, index, move)
+            move = move + curved + sizes[index] * at.gradient(index)
+        return move
+
+    def curvature(
+        self, at: Adaptation, step_sizes: Tensor, stride: int, *, first_order: bool
+    ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The Hessian, at `at`, of the mean KL from the adapted policies as they are there: a product with (theta [P],
+        step sizes [S, P]), estimated from one step in `stride`.
+
+        first_order: take the adapted weights to move as theta does. The inner steps' own curvature, estimated from few
+        steps, is mostly noise: leaving it out gave better directions, at a quarter of the work (docs/performance.md).
+        """
+        data = self.outer.thinned(stride)
+        thin = MetaObjective(self.layout, [part.thinned(stride) for part in self.inner], data, first_order=first_order)
+        here = at
+        if not first_order:
+            here = Adaptation(at.thetas, [thin._inner_pass(i, at.thetas[i]) for i in range(len(self.inner))])
+        now = in_blocks(self.layout, data, lambda k: forward(self.layout, at.thetas[-1][k], data.obs[k]))
+        weight = data.weight(per_task=False)
+
+        def product(theta: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+            move = thin.push_forward(here, step_sizes, theta, sizes)
+            image = in_blocks(
+                self.layout, data, lambda k, part: fisher_product(self.layout, part, weight[k], move[k]), now
+            )
+            return thin.pull_back(here, step_sizes, torch.cat(image))
+
+        return product
+
+    def objective_and_kl(self, theta: Tensor, step_sizes: Tensor, old: list[Surrogate]) -> tuple[float, float]:
+        """The mean objective at other meta-parameters, and the mean KL from the policies of `MetaGradient.outer`."""
+        data, adapted = self.outer, self.adapt(theta, step_sizes).thetas[-1]
+        weight = data.weight(per_task=False)
+
+        def evaluate(k: slice, before: Surrogate) -> tuple[Tensor, Tensor]:
+            now = forward(self.layout, adapted[k], data.obs[k])
+            credit = surrogate_terms(now, data.action[k], data.log_prob[k], self._outer_credit[k])[1]
+            divergence = kl_divergence(before.forward.mean, before.forward.log_std, now.mean, now.log_std)
+            return credit.sum(), (divergence * weight[k]).sum()
+
+        parts = in_blocks(self.layout, data, evaluate, old)
+        objective, kl = (torch.stack(column).sum() for column in zip(*parts, strict=True))
+        return float(objective) / self.tasks, float(kl)
+
+    def _inner_pass(self, index: int, theta: Tensor) -> list[Surrogate]:
+        data, credit = self.inner[index], self._inner_credit[index]
+        return in_blocks(
+            self.layout,
+            data,
+            lambda k: surrogate(self.layout, theta[k], data.obs[k], data.action[k], data.log_prob[k], credit[k]),
+        )
+
+    def _hessian(self, at: Adaptation, index: int, direction: Tensor) -> Tensor:
+        products = in_blocks(
+            self.layout,
+            self.inner[index],
+            lambda k, part: hessian_product(self.layout, part, direction[k]),
+            at.steps[index],
+        )
+        return torch.cat(products)
+
+
+def in_blocks(
+    layout: Layout, data: StepData, work: Callable[..., R], *given: list[Surrogate] | list[Forward]
+) -> list[R]:
+    """work(block of tasks, that block's entry of each list in `given`) for all blocks, in their order.
+
+    They are shared out over as many threads as torch is set to.
+    """
+    tasks, steps = data.valid.shape
+    size = max(1, BLOCK_ENTRIES // (steps * max(layout.sizes)))
+    blocks = [slice(first, min(first + size, tasks)) for first in range(0, tasks, size)]
+    threads = min(torch.get_num_threads(), len(blocks))
+    if threads == 1:
+        return [work(*arguments) for arguments in zip(blocks, *given, strict=True)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, blocks, *given))
+    finally:
+        torch.set_num_threads(before)
