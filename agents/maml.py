@@ -59,11 +59,11 @@ class MamlConfig:
     """The meta-update."""
     max_kl: float = 0.01
     """TRPO: bound on the mean KL from the adapted policies that collected the data."""
-    conjugate_gradient_steps: int = 15
+    conjugate_gradient_steps: int = 10
     """TRPO: iterations of the solver for the step's direction."""
     damping: float = 1e-2
     """TRPO: added to the curvature's diagonal."""
-    curvature_stride: int = 10
+    curvature_stride: int = 4
     """TRPO: one time step in so many counts for the curvature."""
     learning_rate: float = 3e-4
     """PPO: Adam's step size."""
@@ -141,8 +141,12 @@ class Maml:
         """[S, P]: the step size of every weight."""
         return self.layout.spread(self.step_sizes)
 
-    def step_data(self, trajectories: Trajectories) -> StepData:
-        """Advantages over the linear baseline, normalised for each task; the horizon is the end of what counts."""
+    def step_data(self, trajectories: Trajectories, *, outer: bool = False) -> StepData:
+        """Advantages over the linear baseline; the horizon is the end of what counts.
+
+        They are normalised: for an inner step within each task, so that all tasks move alike; for the outer step over
+        all of them together, so that a task counts by what there is to win in it.
+        """
         config, valid = self.config, trajectories.valid
         returns = discounted_returns(trajectories.reward, config.discount)
         baseline = linear_baseline(trajectories.obs, returns, valid)
@@ -158,7 +162,7 @@ class Maml:
             obs=_by_task(trajectories.obs),
             action=_by_task(trajectories.action),
             log_prob=_by_task(trajectories.log_prob),
-            advantage=_by_task(normalised(advantage, valid, (0, 2))),
+            advantage=_by_task(normalised(advantage, valid, (0, 1, 2) if outer else (0, 2))),
             valid=_by_task(valid),
             episodes=valid.shape[2],
         )
@@ -179,7 +183,7 @@ class Maml:
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
         config = self.config
-        inner, outer = [self.step_data(played) for played in rounds[:-1]], self.step_data(rounds[-1])
+        inner, outer = [self.step_data(played) for played in rounds[:-1]], self.step_data(rounds[-1], outer=True)
         clip_range = config.clip_range if config.outer == "ppo" else None
         objective = MetaObjective(self.layout, inner, outer, first_order=config.first_order, clip_range=clip_range)
         with torch.no_grad():
@@ -194,7 +198,7 @@ class Maml:
         sizes = self._sizes()
         at = objective.adapt(self.theta, sizes)
         here = objective.gradient(at, sizes)
-        product = objective.curvature(at, sizes, config.curvature_stride, first_order=True)
+        product = objective.curvature(at, sizes, config.curvature_stride)
 
         def curvature(vector: Tensor) -> Tensor:
             theta, step_sizes = self._unpack(vector)

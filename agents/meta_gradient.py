@@ -157,19 +157,14 @@ class MetaObjective:
         return move
 
     def curvature(
-        self, at: Adaptation, step_sizes: Tensor, stride: int, *, first_order: bool
+        self, at: Adaptation, step_sizes: Tensor, stride: int
     ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The Hessian, at `at`, of the mean KL from the adapted policies as they are there: a product with (theta [P],
-        step sizes [S, P]), estimated from one step in `stride`.
-
-        first_order: take the adapted weights to move as theta does. The inner steps' own curvature, estimated from few
-        steps, is mostly noise: leaving it out gave better directions, at a quarter of the work (docs/performance.md).
-        """
+        step sizes [S, P]), estimated from one step in `stride` of every round."""
         data = self.outer.thinned(stride)
-        thin = MetaObjective(self.layout, [part.thinned(stride) for part in self.inner], data, first_order=first_order)
-        here = at
-        if not first_order:
-            here = Adaptation(at.thetas, [thin._inner_pass(i, at.thetas[i]) for i in range(len(self.inner))])
+        inner = [part.thinned(stride) for part in self.inner]
+        thin = MetaObjective(self.layout, inner, data, first_order=self.first_order)
+        here = Adaptation(at.thetas, [thin._inner_pass(i, at.thetas[i]) for i in range(len(inner))])
         now = in_blocks(self.layout, data, lambda k: forward(self.layout, at.thetas[-1][k], data.obs[k]))
         weight = data.weight(per_task=False)
 

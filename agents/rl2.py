@@ -19,6 +19,7 @@ from agents import gaussian_policy
 from agents.advantages import generalized_advantages, masked_mean, normalised
 from agents.agent import Decision, Trajectories, Transition, concatenate
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
+from agents.recurrent import GRU, tanh
 from envs.errors import check_range
 
 
@@ -89,7 +90,7 @@ class RecurrentActorCritic(nn.Module):
         super().__init__()
         size = config.hidden_size
         self.encoder = nn.Linear(input_size, size)
-        self.gru = nn.GRU(size, size)
+        self.gru = GRU(size, size)
         self.mean = nn.Linear(size, action_size)
         self.value = nn.Linear(size, 1)
         self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
@@ -106,8 +107,16 @@ class RecurrentActorCritic(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features, last = self.gru(torch.tanh(self.encoder(inputs)), hidden.unsqueeze(0))
-        return self.mean(features), self.value(features).squeeze(-1), last.squeeze(0)
+        features = self.gru(tanh(self.encoder(inputs)), hidden)
+        return *self._heads(features), features[-1]
+
+    def step(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for one step: inputs [N, I] -> action mean [N, A], value [N] and hidden state [N, H]."""
+        following = self.gru.step(tanh(self.encoder(inputs)), hidden)
+        return *self._heads(following), following
+
+    def _heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mean(features), self.value(features).squeeze(-1)
 
 
 class RL2:
@@ -126,7 +135,7 @@ class RL2:
         with torch.random.fork_rng(devices=[]):  # modules draw their first weights from torch's global generator
             self.network = RecurrentActorCritic(observation_size + action_size + 2, action_size, config)
         self.network.initialise(generator)
-        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, eps=1e-5)
+        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
@@ -144,11 +153,11 @@ class RL2:
         k, e = obs.shape[:2]
         inputs = torch.cat([obs.reshape(k * e, -1), memory.action, memory.reward, memory.done], dim=-1)
         with torch.no_grad():
-            mean, value, hidden = self.network(inputs.unsqueeze(0), memory.hidden)
-            mean, log_std = mean[0], self._log_std()
+            mean, value, hidden = self.network.step(inputs, memory.hidden)
+            log_std = self._log_std()
             action = gaussian_policy.sample(mean, log_std, memory.generator) if explore else mean
             log_prob = gaussian_policy.log_prob(mean, log_std, action)
-        decision = Decision(action.reshape(k, e, -1), log_prob.reshape(k, e), value[0].reshape(k, e))
+        decision = Decision(action.reshape(k, e, -1), log_prob.reshape(k, e), value.reshape(k, e))
         return decision, replace(memory, hidden=hidden)
 
     def observe(self, memory: RL2Memory, transition: Transition) -> RL2Memory:
@@ -218,17 +227,16 @@ class RL2:
         advantage = normalised(advantage, valid, (0, 1))
         action, old_log_prob = trial.action.reshape(steps, -1, self._action_size), trial.log_prob.reshape(steps, -1)
 
-        sums: dict[str, list[float]] = {
+        sums: dict[str, list[Tensor]] = {
             "policy_gradient_loss": [],
             "value_loss": [],
             "clip_fraction": [],
             "grad_norm": [],
         }
         kls: list[float] = []
-        passes = 0
         for _ in range(config.epochs):
             order = torch.randperm(inputs.shape[1], generator=generator)
-            kl_of_pass: list[float] = []
+            kl_of_pass: list[Tensor] = []
             for part in order.chunk(config.minibatches):
                 hidden = torch.zeros(len(part), config.hidden_size)
                 mean, value, _ = self.network(inputs[:, part], hidden)
@@ -248,24 +256,19 @@ class RL2:
                 norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
                 self._optimiser.step()
                 with torch.no_grad():
-                    kl_of_pass.append(float(masked_mean(ratio - 1 - log_ratio, weight)))
-                    clipped = (ratio - 1).abs() > config.clip_range
-                    for values, value_now in zip(
-                        sums.values(),
-                        (policy_loss, value_loss, masked_mean(clipped.float(), weight), norm),
-                        strict=True,
-                    ):
-                        values.append(float(value_now))
-            passes += 1
-            kls.append(sum(kl_of_pass) / len(kl_of_pass))
+                    kl_of_pass.append(masked_mean(ratio - 1 - log_ratio, weight))
+                    clipped = masked_mean(((ratio - 1).abs() > config.clip_range).float(), weight)
+                for values, now in zip(sums.values(), (policy_loss, value_loss, clipped, norm), strict=True):
+                    values.append(now.detach())
+            kls.append(float(torch.stack(kl_of_pass).mean()))
             if kls[-1] > config.target_kl:
                 break
         residual = target - trial.value.reshape(steps, -1)
         explained = 1 - residual[valid].var() / variance
         return {
-            **{f"train/{name}": sum(values) / len(values) for name, values in sums.items()},
+            **{f"train/{name}": float(torch.stack(values).mean()) for name, values in sums.items()},
             "train/approx_kl": kls[-1],
-            "train/passes": float(passes),
+            "train/passes": float(len(kls)),
             "train/std": float(self._log_std().detach().exp().mean()),
             "train/explained_variance": float(explained),
         }

@@ -147,7 +147,7 @@ def test_curvature_is_the_second_derivative_of_the_mean_kl(inner_steps: int) -> 
     theta[-1] = -1.0
     at = objective.adapt(theta, sizes)
     here = objective.gradient(at, sizes)
-    product = objective.curvature(at, sizes, stride=1, first_order=False)
+    product = objective.curvature(at, sizes, stride=1)
     generator = torch.Generator().manual_seed(3)
     direction = normal(generator, *theta.shape), normal(generator, *sizes.shape)
     image = product(*direction)
@@ -163,9 +163,9 @@ def test_curvature_is_the_second_derivative_of_the_mean_kl(inner_steps: int) -> 
 
 
 def test_first_order_curvature_is_the_fisher_matrix_at_the_adapted_weights() -> None:
-    objective, theta, sizes = problem("tanh", 1)
+    objective, theta, sizes = problem("tanh", 1, first_order=True)
     at = objective.adapt(theta, sizes)
-    product = objective.curvature(at, sizes, stride=1, first_order=True)
+    product = objective.curvature(at, sizes, stride=1)
     adapted = at.thetas[-1].clone().requires_grad_()
     data = objective.outer
     mean, log_std = distribution(objective.layout, adapted, data.obs)

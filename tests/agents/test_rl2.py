@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from probes import ProbeFamily
+from torch import nn
 
 from agents import gaussian_policy
-from agents.agent import Trajectories, concatenate
-from agents.rl2 import RL2, RL2Config
+from agents.agent import Trajectories, Transition, concatenate
+from agents.rl2 import RL2, RL2Config, RL2Memory
 from envs.simulation import TaskBatch
 from training.collect import collect
 
 K, E, EPISODES = 3, 2, 3
 
 
-def played_trial(agent: RL2) -> tuple[list[Trajectories], object]:
+def played_trial(agent: RL2) -> tuple[list[Trajectories], RL2Memory]:
     family = ProbeFamily()
     batch = TaskBatch(family, family.sample("train", K, np.random.default_rng(0)), E, threads=1)
     memory = agent.fresh(K, E, torch.Generator().manual_seed(0))
@@ -60,6 +63,47 @@ def test_last_reward_and_done_of_an_episode_are_read_at_the_start_of_the_next(ag
     assert torch.equal(first_of_second[:, 2], torch.ones(K * E))
     assert torch.equal(inputs[0, :, observation:], torch.zeros(K * E, 3))
     assert inputs[1:horizon, :, -1].sum() == 0
+
+
+def test_reward_and_done_at_an_episodes_end_change_what_is_done_first_in_the_next(agent: RL2) -> None:
+    (played, *_), memory = played_trial(agent)
+    obs, last = torch.zeros(K, E, 3), played.action[-1]
+
+    def first_action(reward: float, done: bool) -> torch.Tensor:
+        end = Transition(last, torch.full((K, E), reward), torch.full((K, E), done))
+        return agent.act(agent.adapt(agent.observe(began, end), played), obs, explore=False)[0].action
+
+    _, began = agent.act(replace(memory, episode=0), obs, explore=False)
+    assert not torch.equal(first_action(0.0, True), first_action(1.0, True))
+    assert not torch.equal(first_action(0.0, True), first_action(0.0, False))
+
+
+def test_memory_is_kept_over_the_episodes_of_a_trial_and_fresh_at_its_start(agent: RL2) -> None:
+    family = ProbeFamily()
+    batch = TaskBatch(family, family.sample("train", K, np.random.default_rng(0)), E, threads=1)
+    memory = agent.fresh(K, E, torch.Generator().manual_seed(0))
+    for episode in range(EPISODES):
+        for part in (memory.hidden, memory.action, memory.reward, memory.done):
+            assert bool(part.any()) == (episode > 0)
+        played, after = collect(agent, memory, batch, seed=0, episode=episode)
+        memory = agent.adapt(after, played)
+        if episode < EPISODES - 1:
+            for name in ("hidden", "action", "reward", "done"):
+                assert torch.equal(getattr(memory, name), getattr(after, name))
+
+
+def test_a_trial_is_replayed_as_pytorchs_own_recurrent_layer_plays_it(agent: RL2) -> None:
+    rounds, _ = played_trial(agent)
+    inputs = agent.replay_inputs(concatenate(rounds))
+    weights = {name.removeprefix("policy/"): value for name, value in agent.state().items()}
+    layer = nn.GRU(16, 16)
+    layer.load_state_dict({name.removeprefix("gru."): w for name, w in weights.items() if name.startswith("gru.")})
+    with torch.no_grad():
+        features, last = layer(torch.tanh(inputs @ weights["encoder.weight"].T + weights["encoder.bias"]))
+        mean, value, hidden = agent.network(inputs, torch.zeros(K * E, 16))
+        assert torch.allclose(mean, features @ weights["mean.weight"].T + weights["mean.bias"], atol=1e-5)
+        assert torch.allclose(value, features @ weights["value.weight"][0] + weights["value.bias"], atol=1e-5)
+    assert torch.allclose(hidden, last[0], atol=1e-5)
 
 
 def test_fresh_memory_knows_nothing_and_observing_makes_a_new_one(agent: RL2) -> None:
