@@ -10,6 +10,14 @@ GYMNASIUM_IDS = {
     "grasp": "quickstudy/Grasp-v0",
     "terrain": "quickstudy/Terrain-v0",
     "terrain-planar": "quickstudy/TerrainPlanar-v0",
+    "bandit": "quickstudy/Bandit-v0",
+    "point": "quickstudy/Point-v0",
+    "cheetah-vel": "quickstudy/CheetahVel-v0",
+    "cheetah-dir": "quickstudy/CheetahDir-v0",
+    "cheetah-vel-2017": "quickstudy/CheetahVel2017-v0",
+    "cheetah-dir-2017": "quickstudy/CheetahDir2017-v0",
+    "ant-vel": "quickstudy/AntVel-v0",
+    "ant-dir": "quickstudy/AntDir-v0",
 }
 
 for _family, _id in GYMNASIUM_IDS.items():

@@ -39,7 +39,7 @@ HAND_X, HAND_Z, HAND_YAW, FINGER, OBJECT = 0, 2, 3, 4, 6  # indices into qpos an
 class GraspFamily(TaskFamily[GraspTask]):
     """Objects on a table, each with a part that can be held."""
 
-    name: ClassVar[str] = "grasp"
+    name = "grasp"
     version: ClassVar[str] = "1"
     task_type: ClassVar[type[Task]] = GraspTask
     parameters = PARAMETERS

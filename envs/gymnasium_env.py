@@ -15,15 +15,14 @@ from envs.rendering import TaskRenderer
 from envs.simulation import TaskBatch
 from envs.task import SPLITS, Task, TaskFamily
 
-OBSERVATION_LIMIT = 10.0  # families scale their observations to order one; what goes beyond is clipped here
-
 
 class TaskEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """A task of a family, drawn anew at each reset unless one is given.
 
     Observations [O] float32, actions [A] float32 in [-1, 1]. `truncated` is the horizon of the family; `terminated` is
-    a physics fault or a non-finite action, and nothing else. `info` has `task` (as `Task.to_json` writes it), and after
-    a step `success` and `reward_terms`. `reset(seed=...)` decides the task drawn and the initial state.
+    the family's own end of an episode (fallen, arrived), a physics fault or a non-finite action. `info` has `task` (as
+    `Task.to_json` writes it), and after a step `success` and `reward_terms`. `reset(seed=...)` decides the task drawn
+    and the initial state.
 
     reset options: `task`, a `Task` or its JSON; or `split`, from which to draw one.
     """
@@ -66,7 +65,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             self._batch.set_tasks([task])
             self._close_renderer()
         observation = self._batch.reset(int(self.np_random.integers(2**31)))
-        return clipped(observation)[0], {"task": task.to_json()}
+        return clipped(self.family, observation)[0], {"task": task.to_json()}
 
     def _choose_task(self, options: Mapping[str, Any]) -> Task:
         if "task" in options:
@@ -86,7 +85,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             "reward_terms": {name: float(value[0]) for name, value in step.terms.items()},
         }
         done = bool(step.terminated[0]), bool(step.truncated[0])
-        return clipped(step.observation)[0], float(step.reward[0]), *done, info
+        return clipped(self.family, step.observation)[0], float(step.reward[0]), *done, info
 
     def render(self) -> np.ndarray | None:
         """The task as it stands: uint8 [height, width, 3]; none without a render mode."""
@@ -109,13 +108,14 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 def single_spaces(family: TaskFamily[Any]) -> tuple[Box, Box]:
     """The observation and action space of one environment."""
-    observation = Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (family.observation_size,), np.float32)
+    limit = family.observation_limit
+    observation = Box(-limit, limit, (family.observation_size,), np.float32)
     return observation, Box(-1.0, 1.0, (family.action_size,), np.float32)
 
 
-def clipped(observation: np.ndarray) -> np.ndarray:
+def clipped(family: TaskFamily[Any], observation: np.ndarray) -> np.ndarray:
     """The observations within the space that `single_spaces` declares."""
-    return np.clip(observation, -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+    return np.clip(observation, -family.observation_limit, family.observation_limit)
 
 
 def as_task(family: TaskFamily[Any], value: Any) -> Task:

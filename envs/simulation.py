@@ -27,9 +27,12 @@ BAD_STATES = [
 class Step:
     """One control step of N = K * E environments. Arrays are [N, ...], float32 or bool.
 
-    terminated: the environment ended before its horizon, through a physics fault or a non-finite action; it stays
-        frozen with zero observation and reward, and terminated set, until it is reset.
+    terminated: the environment ended: its family says so (fallen, arrived), or through a physics fault or a non-finite
+        action. From the next step (after a fault, from this one) until it is reset it stays frozen, with zero
+        observation and reward and terminated set.
     truncated: the horizon is reached. Nothing resets by itself.
+    success: of the present state; of an environment that its family ended, that of the state in which it did; of a
+        faulty one, never.
     """
 
     observation: np.ndarray
@@ -44,8 +47,8 @@ class TaskBatch:
     """K tasks x E environments, ordered by task: environment n runs task n // E.
 
     `env_steps` counts the control steps of environments that were not frozen, since construction; `faults` counts the
-    episodes that a diverged simulation or a non-finite action ended. `privileged` appends the task's features to every
-    observation, for the oracle.
+    episodes that a diverged simulation or a non-finite action ended (not those that the family ended). `privileged`
+    appends the task's features to every observation, for the oracle.
     """
 
     def __init__(
@@ -79,10 +82,11 @@ class TaskBatch:
         self.tasks = list(tasks)
         self.models = [self.family.model(task, self._visual) for task in tasks]
         self._batch = mujoco.batch.Batch(self.models[0], nsim=self.size, nthread=self._threads)
-        self._batch.set_models([model for model in self.models for _ in range(repeat)])
+        if any(model is not self.models[0] for model in self.models):  # a family may give all tasks one model
+            self._batch.set_models([model for model in self.models for _ in range(repeat)])
         per_task = [self.family.constants(task, model) for task, model in zip(tasks, self.models, strict=True)]
         constants = {
-            name: np.repeat(np.stack([np.asarray(row[name], dtype=np.float64) for row in per_task]), repeat, axis=0)
+            name: np.repeat(np.array([row[name] for row in per_task], dtype=np.float64), repeat, axis=0)
             for name in per_task[0]
         }
         bind = self._batch.bind
@@ -96,9 +100,11 @@ class TaskBatch:
             step=np.zeros(self.size, dtype=np.int64),
             scratch={},
         )
-        self._features = np.repeat(np.stack([self.family.features(task) for task in tasks]), repeat, axis=0)
+        if self.privileged:
+            self._features = np.repeat(np.stack([self.family.features(task) for task in tasks]), repeat, axis=0)
         self._keys = [task.key for task in tasks]
         self._frozen = np.zeros(self.size, dtype=bool)
+        self._success = np.zeros(self.size, dtype=bool)  # as of the last step that was not frozen
         self._warnings = np.zeros(self.size, dtype=np.int64)
 
     @property
@@ -118,6 +124,7 @@ class TaskBatch:
         self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self.sim.step[ids] = 0
         self._frozen[ids] = False
+        self._success[ids] = False
         self.family.reset(self.sim, ids, noise)
         # All stages: a sensor of a stage left out would show what another environment felt on the same thread.
         self._batch.forward(ids, stage=mujoco.mjtStage.mjSTAGE_ACC.value)
@@ -134,39 +141,49 @@ class TaskBatch:
         action = np.asarray(action, dtype=np.float64).reshape(self.size, family.action_size)
         faulty = ~np.isfinite(action).all(axis=1) & ~self._frozen
         idle = faulty | self._frozen
+        moving = np.flatnonzero(~idle) if idle.any() else None
         action = np.where(idle[:, None], 0.0, np.clip(action, -1.0, 1.0))
         for _ in range(family.control_repeat):
             family.control(sim, action)
+            if moving is not None and len(moving) == 0:
+                break
             try:
-                self._batch.step(nstep=family.frame_skip)
+                self._batch.step(moving, nstep=family.frame_skip)
             except mujoco.batch.SimulationError as error:
                 faulty[error.ids] = True
         self.env_steps += int((~self._frozen).sum())
         sim.step[:] += 1
+        self._freeze_faulty(faulty)
 
-        warnings = self._warning_count()
-        diverged = (warnings > self._warnings) | ~np.isfinite(sim.qpos).all(axis=1) | ~np.isfinite(sim.qvel).all(axis=1)
-        faulty |= diverged & ~self._frozen
-        self._warnings = warnings
-        self.faults += int(faulty.sum())
-        self._frozen |= faulty
-        if self._frozen.any():
-            self._batch.reset(np.flatnonzero(self._frozen), stage=mujoco.mjtStage.mjSTAGE_VEL.value)
-            self._warnings = self._warning_count()
-
-        alive = ~self._frozen
         observation = self._observe()
+        alive = ~self._frozen
         terms = {
             name: np.where(alive, value, 0.0).astype(np.float32) for name, value in family.reward(sim, action).items()
         }
+        self._success = np.where(alive, family.success(sim), self._success)
+        self._frozen |= family.terminated(sim)
         return Step(
             observation=observation,
             reward=np.stack(list(terms.values())).sum(axis=0, dtype=np.float32),
             terms=terms,
             terminated=self._frozen.copy(),
-            truncated=(sim.step >= family.horizon) & alive,
-            success=family.success(sim) & alive,
+            truncated=(sim.step >= family.horizon) & ~self._frozen,
+            success=self._success.copy(),
         )
+
+    def _freeze_faulty(self, faulty: np.ndarray) -> None:
+        """End the episodes of `faulty` [N] environments, and of those whose physics diverged in the step just taken."""
+        sim = self.sim
+        warnings = self._warning_count()
+        diverged = (warnings > self._warnings) | ~np.isfinite(sim.qpos).all(axis=1) | ~np.isfinite(sim.qvel).all(axis=1)
+        faulty |= diverged & ~self._frozen
+        self._warnings = warnings
+        if faulty.any():
+            self.faults += int(faulty.sum())
+            self._frozen |= faulty
+            self._success[faulty] = False
+            self._batch.reset(np.flatnonzero(faulty), stage=mujoco.mjtStage.mjSTAGE_VEL.value)
+            self._warnings = self._warning_count()
 
     def _warning_count(self) -> np.ndarray:
         """[N] how often MuJoCo found a bad position, velocity, acceleration or control (it then resets the data)."""

@@ -12,6 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import mujoco
@@ -47,9 +48,9 @@ class Task:
     """Base of every task: a frozen dataclass of plain numbers and names, in physical units."""
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
-    @property
+    @cached_property
     def key(self) -> int:
         """A 64-bit number that depends on the task's values alone: it keys initial states and decides the split."""
         text = json.dumps([type(self).__name__, self.to_json()], sort_keys=True)
@@ -91,24 +92,30 @@ T = TypeVar("T", bound=Task)
 class TaskFamily(ABC, Generic[T]):
     """A distribution of tasks over one robot, vectorised over the N environments of a `Simulation`.
 
-    Subclasses set the class attributes and the abstract methods. They keep no state of their own between calls: what an
-    environment remembers within an episode lives in `Simulation.scratch`.
+    Subclasses set the attributes, of the class or (a family with settings of its own) in their constructor, and the
+    abstract methods. They keep no state between calls: what an environment remembers within an episode lives in
+    `Simulation.scratch`.
     """
 
-    name: ClassVar[str]
+    name: str
     version: ClassVar[str]
     task_type: ClassVar[type[Task]]
     parameters: ClassVar[tuple[Parameter, ...]]
-    horizon: ClassVar[int]  # control steps in an episode
+    horizon: int  # control steps in an episode
     timestep: ClassVar[float]  # seconds of one physics step
     frame_skip: ClassVar[int]  # physics steps for each call of `control`
     control_repeat: ClassVar[int] = 1  # calls of `control` in one control step (a gait ticks faster than a policy)
-    observation_size: ClassVar[int]
-    action_size: ClassVar[int]
-    reset_noise_size: ClassVar[int]  # uniform numbers that one reset consumes
+    observation_size: int
+    observation_limit: ClassVar[float] = 10.0  # what gymnasium's spaces declare, and clip to
+    action_size: int
+    reset_noise_size: int  # uniform numbers that one reset consumes
     reward_terms: ClassVar[tuple[str, ...]]
-    feature_size: ClassVar[int]  # length of `features(task)`
+    reward_bound: ClassVar[float] = 1.0  # no reward term of a step is larger in magnitude
+    feature_size: int  # length of `features(task)`
     camera: ClassVar[str] = "film"  # camera of the model that previews and films use
+    splits_share_tasks: ClassVar[bool] = (
+        False  # `train` holds all tasks there are (two directions): `test` has them too
+    )
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
@@ -125,7 +132,10 @@ class TaskFamily(ABC, Generic[T]):
         """[feature_size] float32 of order one: everything the task's values say. Only the oracle sees it."""
 
     def split_of(self, task: T) -> Split:
-        """`train` or `test`: a property of the task's values, so the two can never share a task."""
+        """`train` or `test`: a property of the task's values, so the two can never share a task.
+
+        Where `splits_share_tasks`, `sample` does not ask.
+        """
         return "test" if task.key % 5 == 0 else "train"
 
     def sample(self, split: Split, count: int, rng: np.random.Generator) -> list[T]:
@@ -135,7 +145,7 @@ class TaskFamily(ABC, Generic[T]):
         tasks: list[T] = []
         while len(tasks) < count:
             task = self.draw(rng, ood=split == "ood")
-            if split == "ood" or self.split_of(task) == split:
+            if split == "ood" or self.splits_share_tasks or self.split_of(task) == split:
                 tasks.append(task)
         return tasks
 
@@ -161,7 +171,11 @@ class TaskFamily(ABC, Generic[T]):
 
     @abstractmethod
     def model(self, task: T, visual: bool = False) -> mujoco.MjModel:
-        """Compile the task. Every model of a family has the same MjData layout. `visual` adds textures and lights."""
+        """Compile the task. Every model of a family has the same MjData layout. `visual` adds textures and lights.
+
+        Where the task has no part in the physics, every task may be given one and the same model. Nobody edits a model,
+        except a visual one, which is the caller's own.
+        """
 
     @abstractmethod
     def constants(self, task: T, model: mujoco.MjModel) -> dict[str, np.ndarray | float]:
@@ -180,7 +194,7 @@ class TaskFamily(ABC, Generic[T]):
 
     @abstractmethod
     def observe(self, sim: Simulation) -> np.ndarray:
-        """[N, O] observations scaled to order one, without anything that names the task."""
+        """[N, O] observations, scaled to order one where no publication fixes them; nothing that names the task."""
 
     @abstractmethod
     def reward(self, sim: Simulation, action: np.ndarray) -> dict[str, np.ndarray]:
@@ -190,9 +204,21 @@ class TaskFamily(ABC, Generic[T]):
     def success(self, sim: Simulation) -> np.ndarray:
         """[N] bool: does the present state count as success? What holds at the last step is the episode's."""
 
-    @abstractmethod
+    def terminated(self, sim: Simulation) -> np.ndarray:
+        """[N] bool: does the episode end in the present state (fallen, arrived)? By default never."""
+        return np.zeros(sim.size, dtype=bool)
+
     def scripted(self, sim: Simulation) -> np.ndarray:
-        """[N, A] actions of a controller that is told the tasks (through `sim.tasks` and `sim.constants`)."""
+        """[N, A] actions of a controller that is told the tasks (through `sim.tasks` and `sim.constants`).
+
+        Raises `UserError` where the family has none; `has_scripted` says so beforehand.
+        """
+        raise UserError(f"{self.name} has no scripted controller")
+
+    @property
+    def has_scripted(self) -> bool:
+        """Does the family come with a scripted controller?"""
+        return type(self).scripted is not TaskFamily.scripted
 
     @property
     def control_seconds(self) -> float:

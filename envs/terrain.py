@@ -60,7 +60,7 @@ class TerrainFamily(TaskFamily[TerrainTask]):
     joints in the body's frame, the gait's phase, the last action, odometry and the time left.
     """
 
-    name: ClassVar[str] = "terrain"
+    name = "terrain"
     version: ClassVar[str] = "1"
     task_type: ClassVar[type[Task]] = TerrainTask
     parameters: ClassVar[tuple[Parameter, ...]] = (
@@ -81,15 +81,15 @@ class TerrainFamily(TaskFamily[TerrainTask]):
             ((-0.8, -0.4), (0.4, 0.8)),
         ),
     )
-    horizon: ClassVar[int] = 100
+    horizon = 100
     timestep: ClassVar[float] = 0.008
     frame_skip: ClassVar[int] = 2
     control_repeat: ClassVar[int] = 5
-    observation_size: ClassVar[int] = 3 + 3 + 3 + 12 + 12 + 2 + 5 + 2 + 2 + 1
-    action_size: ClassVar[int] = 5
-    reset_noise_size: ClassVar[int] = 2 + 12 + 1
+    observation_size = 3 + 3 + 3 + 12 + 12 + 2 + 5 + 2 + 2 + 1
+    action_size = 5
+    reset_noise_size = 2 + 12 + 1
     reward_terms: ClassVar[tuple[str, ...]] = ("progress", "finish", "upright", "effort", "smoothness")
-    feature_size: ClassVar[int] = len(SURFACE_KINDS) + len(LAYOUTS) + 7
+    feature_size = len(SURFACE_KINDS) + len(LAYOUTS) + 7
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._seed = int(self.np_random.integers(2**31))
         self._episodes[:] = 0
         observation = self._reset(np.arange(self.num_envs))
-        return clipped(observation), self._task_info(np.ones(self.num_envs, dtype=bool))
+        return clipped(self.family, observation), self._task_info(np.ones(self.num_envs, dtype=bool))
 
     def _tasks_from(self, options: Mapping[str, Any]) -> list[Task] | None:
         if "task" in options:
@@ -118,7 +118,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if self._batch is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
         step = self._batch.step(actions)
-        observation = clipped(step.observation)
+        observation = clipped(self.family, step.observation)
         done = step.terminated | step.truncated
         infos = self._step_info(step, ~done)
         if done.any():
@@ -127,7 +127,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 final[n] = observation[n].copy()
             infos |= {"final_obs": final, "_final_obs": done.copy()}
             infos |= {"final_info": self._task_info(done) | self._step_info(step, done), "_final_info": done.copy()}
-            observation = clipped(self._reset(np.flatnonzero(done)))
+            observation = clipped(self.family, self._reset(np.flatnonzero(done)))
         return observation, step.reward, step.terminated, step.truncated, infos
 
     def _task_info(self, mask: np.ndarray) -> dict[str, Any]:

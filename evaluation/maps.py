@@ -150,7 +150,7 @@ def _mean_success(found: TaskScores, choice: Parameter, value: str) -> tuple[flo
 
 def _occurring(choice: Parameter, tasks: list[dict[str, Any]]) -> list[str]:
     """The values of a choice that occur in tasks, in the order in which the family declares them; none for a number."""
-    found = {values.get(choice.name) for values in tasks}
+    found = {value for values in tasks if isinstance(value := values.get(choice.name), str)}
     return [
         str(name) for name in dict.fromkeys((*choice.train, *choice.ood)) if isinstance(name, str) and name in found
     ]

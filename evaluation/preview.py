@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from envs.errors import UserError
 from envs.rendering import TaskRenderer
 from envs.task import Split, Task, TaskFamily
-from evaluation.recording import Clip, record_scripted
+from evaluation.recording import Clip, record_scripted, record_start
 from evaluation.style import FAILURE, SUCCESS, describe, font, rgb
 
 PAPER = (250, 250, 248)
@@ -31,7 +31,8 @@ def preview(
 
     seed: samples the tasks and their initial states.
     scripted: add a second row to each task, the end of an episode of the family's scripted controller.
-    Raises `UserError` for a count below 1, another kind of file, or a place that cannot be written.
+    Raises `UserError` for a count below 1, another kind of file, a place that cannot be written, or a family without
+    the scripted controller to show.
     """
     out = Path(out)
     if count < 1:
@@ -56,7 +57,7 @@ def contact_sheet(
     family: TaskFamily[Any], split: Split, tasks: Sequence[Task], *, seed: int = 0, scripted: bool = False
 ) -> Image.Image:
     """The sheet as a picture, RGB."""
-    clips = record_scripted(family, tasks, seed)
+    clips = record_scripted(family, tasks, seed) if scripted else record_start(family, tasks, seed)
     cells = [_cell(family, task, clip, scripted) for task, clip in zip(tasks, clips, strict=True)]
     columns = _columns(len(cells))
     rows = -(-len(cells) // columns)

@@ -64,7 +64,7 @@ class RecordingBatch(TaskBatch):
             episodes_spent=episodes_spent,
             env_steps=env_steps,
             qpos=np.stack(self._positions)[:, n],
-            reward=np.stack(self._rewards)[:, n],
+            reward=np.array([reward[n] for reward in self._rewards], dtype=np.float32),
             success=bool(self._success[n]),
         )
 
@@ -101,14 +101,21 @@ def record_adaptation(
         before = batch.env_steps
         trajectories, memory = collect(agent, memory, batch, seed=seed, episode=spent)
         memory = agent.adapt(memory, trajectories)
-        share = (batch.env_steps - before) // e
-        clips += [batch.clip(i, "adapt", spent + i, before + i * share) for i in range(e)]
+        steps = trajectories.valid.sum(0)[0].tolist()  # [E]: an episode may end before its horizon
+        clips += [batch.clip(i, "adapt", spent + i, before + int(sum(steps[:i]))) for i in range(e)]
         clips.append(probe(spent + e))
     return clips
 
 
+def record_start(family: TaskFamily[Any], tasks: Sequence[Task], seed: int) -> list[Clip]:
+    """The initial state of each task alone: a clip of no steps."""
+    batch = RecordingBatch(family, tasks, threads=1)
+    batch.reset(seed)
+    return [batch.clip(n, "probe", 0, 0) for n in range(len(tasks))]
+
+
 def record_scripted(family: TaskFamily[Any], tasks: Sequence[Task], seed: int) -> list[Clip]:
-    """One episode of the family's scripted controller on each task."""
+    """One episode of the family's scripted controller on each task. Raises `UserError` for a family that has none."""
     batch = RecordingBatch(family, tasks, threads=1)
     batch.reset(seed)
     for _ in range(family.horizon):

@@ -47,20 +47,20 @@ class ProbeTask(Task):
 class ProbeFamily(TaskFamily[ProbeTask]):
     """A slider driven at up to 2 m/s, ten steps of 0.1 s; reward = max(0, 1 - |x - goal|), the goal hidden."""
 
-    name: ClassVar[str] = "probe"
+    name = "probe"
     version: ClassVar[str] = "1"
     task_type: ClassVar[type[Task]] = ProbeTask
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("goal_m", "m", "where the reward is highest", (-1.0, 1.0), ((-1.5, -1.1), (1.1, 1.5))),
     )
-    horizon: ClassVar[int] = 10
+    horizon = 10
     timestep: ClassVar[float] = 0.02
     frame_skip: ClassVar[int] = 5
-    observation_size: ClassVar[int] = 3
-    action_size: ClassVar[int] = 1
-    reset_noise_size: ClassVar[int] = 1
+    observation_size = 3
+    action_size = 1
+    reset_noise_size = 1
     reward_terms: ClassVar[tuple[str, ...]] = ("near",)
-    feature_size: ClassVar[int] = 1
+    feature_size = 1
 
     def draw(self, rng: np.random.Generator, ood: bool) -> ProbeTask:
         return ProbeTask(uniform(rng, (-1.5, -1.1), (1.1, 1.5)) if ood else uniform(rng, (-1.0, 1.0)))

@@ -19,6 +19,7 @@ from envs.errors import UserError
 from envs.families import FAMILIES, make_family
 from envs.gymnasium_env import TaskEnv
 from envs.simulation import TaskBatch
+from envs.task import TaskFamily
 from envs.vector import TaskVectorEnv
 from tests.probes import ProbeFamily
 
@@ -56,11 +57,13 @@ def test_an_episode_ends_at_the_horizon_and_says_what_it_was(name: str) -> None:
     env.action_space.seed(0)
     for t in range(family.horizon):
         _, reward, terminated, truncated, info = env.step(env.action_space.sample())
-        assert not terminated
-        assert truncated == (t == family.horizon - 1)
+        assert truncated == (t == family.horizon - 1 and not terminated)
         assert set(info["reward_terms"]) == set(family.reward_terms)
         assert reward == pytest.approx(sum(info["reward_terms"].values()), abs=1e-5)
         assert isinstance(info["success"], bool)
+        if terminated:
+            assert type(family).terminated is not TaskFamily.terminated
+            break
 
 
 def test_seed_decides_the_task_and_the_start_and_later_resets_follow_from_it() -> None:
@@ -197,6 +200,27 @@ def test_a_fault_ends_and_resets_its_own_environment_alone() -> None:
         _, _, terminated, truncated, _ = env.step(action)
     assert truncated.tolist() == [True, False, True]
     assert not terminated.any()
+
+
+def test_an_end_by_the_family_is_terminated_and_keeps_its_last_observation() -> None:
+    task = {"goal_x_m": 0.3, "goal_y_m": -0.2}
+    action = np.array([1.0, -2.0 / 3.0], dtype=np.float32)
+    env: Any = gymnasium.make("quickstudy/Point-v0", task=task).unwrapped
+    several: Any = gymnasium.make_vec("quickstudy/Point-v0", num_envs=2, threads=1, task=task)
+    env.reset(seed=0)
+    several.reset(seed=0)
+    actions = np.stack([action, -action])
+    for t in range(3):
+        observation, _, terminated, truncated, info = env.step(action)
+        assert (terminated, truncated, info["success"]) == (t == 2, False, t == 2)
+        observations, _, terminations, truncations, infos = several.step(actions)
+        assert terminations.tolist() == [t == 2, False]
+        assert not truncations.any()
+    np.testing.assert_allclose(observation, [0.3, -0.2], atol=1e-6)
+    np.testing.assert_array_equal(infos["final_obs"][0], observation)
+    assert infos["final_info"]["success"].tolist() == [True, False]
+    np.testing.assert_array_equal(observations[0], [0.0, 0.0])
+    np.testing.assert_allclose(observations[1], [-0.3, 0.2], atol=1e-6)
 
 
 def test_vector_tasks_stay_until_asked_and_equal_tasks_start_apart() -> None:

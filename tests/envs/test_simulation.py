@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs.simulation import TaskBatch
+from envs.simulation import Step, TaskBatch
 from envs.task import Simulation
 from tests.probes import SLIDER, ProbeFamily, ProbeTask
 
@@ -143,6 +143,94 @@ def test_other_tasks_in_place_are_as_good_as_a_new_batch() -> None:
     assert swapped.env_steps == 6 * 4
     with pytest.raises(ValueError, match="holds 3 tasks, got 1"):
         swapped.set_tasks(others[:1])
+
+
+class ArrivingFamily(ProbeFamily):
+    """The probe, whose episode ends within 0.1 m of the goal."""
+
+    def terminated(self, sim: Simulation) -> np.ndarray:
+        return self.success(sim)
+
+
+def arriving(actions: list[np.ndarray]) -> tuple[TaskBatch, list[Step]]:
+    batch = TaskBatch(ArrivingFamily(), TASKS, 2, threads=1)
+    batch.reset(seed=0)
+    return batch, [batch.step(action) for action in actions]
+
+
+def test_a_family_may_end_an_episode_and_its_last_step_counts() -> None:
+    plain = batch_of()
+    plain.reset(seed=0)
+    left = [np.full((6, 1), -0.5)] * 10  # 1 m/s towards the goal at -0.6 m
+    going_on = [plain.step(action) for action in left]
+    batch, steps = arriving(left)
+    end = next(t for t, step in enumerate(steps) if step.terminated[0])
+    assert 3 <= end <= 7
+    for field in ("observation", "reward"):
+        np.testing.assert_array_equal(getattr(steps[end], field)[0], getattr(going_on[end], field)[0])
+        assert not any(getattr(step, field)[0].any() for step in steps[end + 1 :])
+        for step, calm in zip(steps, going_on, strict=True):
+            np.testing.assert_array_equal(getattr(step, field)[2:], getattr(calm, field)[2:])
+    assert [bool(step.terminated[0]) for step in steps] == [t >= end for t in range(10)]
+    assert [bool(step.success[0]) for step in steps] == [t >= end for t in range(10)]
+    assert not going_on[-1].success[0], "without its end, the episode would have passed the goal"
+    assert steps[-1].truncated.tolist() == [False, False, True, True, True, True]
+    assert batch.faults == 0
+    assert batch.env_steps == 60 - sum(int(step.terminated.sum()) for step in steps[:-1])
+
+
+def test_an_ended_environment_stands_where_it_ended_until_it_is_reset() -> None:
+    batch, _ = arriving([np.full((6, 1), -0.5)] * 10)
+    assert (np.abs(batch.sim.qpos[:2, 0] + 0.6) < 0.1).all()
+    batch.reset(seed=0, ids=np.array([0]))
+    step = batch.step(np.zeros((6, 1)))
+    assert step.terminated.tolist() == [False, True, False, False, False, False]
+    assert step.success.tolist() == [False, True, False, False, False, False]
+
+
+def test_a_fault_after_the_end_is_none() -> None:
+    """What a frozen environment is told does not matter; a fault in the step that would have ended it is a failure."""
+    batch, steps = arriving([np.full((6, 1), -0.5)] * 9)
+    bad = np.full((6, 1), np.nan)
+    bad[2:] = 0.5
+    assert batch.step(bad).success[:2].all()
+    assert batch.faults == 0
+    end = next(t for t, step in enumerate(steps) if step.terminated[0])
+    bad = np.full((6, 1), -0.5)
+    bad[0] = np.nan
+    again, steps = arriving([np.full((6, 1), -0.5)] * end + [bad])
+    assert steps[-1].terminated[0]
+    assert not steps[-1].success[0]
+    assert again.faults == 1
+
+
+def test_a_batch_of_which_everyone_has_ended_goes_on_to_its_horizon() -> None:
+    batch = TaskBatch(ArrivingFamily(), TASKS, 2, threads=1)
+    batch.reset(seed=0)
+    for _ in range(10):
+        step = batch.step(batch.family.scripted(batch.sim))
+    assert step.terminated.all()
+    assert step.success.all()
+    assert not step.truncated.any()
+    assert not step.observation.any()
+
+
+class SharingFamily(ProbeFamily):
+    """The probe with one model for all tasks."""
+
+    shared = mujoco.MjModel.from_xml_string(SLIDER)
+
+    def model(self, task: ProbeTask, visual: bool = False) -> mujoco.MjModel:
+        return self.shared
+
+
+def test_tasks_may_share_one_model() -> None:
+    own, shared = batch_of(), TaskBatch(SharingFamily(), TASKS, 2, threads=1)
+    np.testing.assert_array_equal(own.reset(seed=0), shared.reset(seed=0))
+    for _ in range(5):
+        left, right = own.step(constant(own, 0.5)), shared.step(constant(shared, 0.5))
+        np.testing.assert_array_equal(left.observation, right.observation)
+        np.testing.assert_array_equal(left.reward, right.reward)
 
 
 class FeelingFamily(ProbeFamily):

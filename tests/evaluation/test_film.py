@@ -14,6 +14,7 @@ from probes import ProbeConfig, ProbeFamily, ProbeLearner, ProbeTask
 from agents.random import RandomAgent, RandomConfig
 from envs.errors import UserError
 from envs.rendering import RenderingError, TaskRenderer
+from envs.task import Simulation, TaskFamily
 from evaluation.film import FilmConfig, Panel, Stage, film, stages
 from evaluation.overlay import Caption, Dot, caption_frame, title_card
 from evaluation.preview import preview
@@ -81,6 +82,28 @@ class TestRecording:
         clips = record_scripted(ProbeFamily(), [TASK, *tasks], seed=0)
         assert len(clips) == 4
         assert clips[0].success
+
+
+class ArrivingFamily(ProbeFamily):
+    """The probe, whose episode ends within 0.1 m of the goal."""
+
+    def terminated(self, sim: Simulation) -> np.ndarray:
+        return self.success(sim)
+
+
+class UnscriptedFamily(ProbeFamily):
+    """The probe without its controller."""
+
+    scripted = TaskFamily.scripted
+
+
+def test_an_episode_that_ends_early_keeps_its_success_and_stays_in_the_picture() -> None:
+    task = ProbeTask(0.5)
+    clip = record_scripted(ArrivingFamily(), [task], seed=0)[0]
+    assert clip.success
+    assert len(clip.qpos) == 11
+    assert abs(clip.qpos[-1, 0] - task.goal_m) < 0.1
+    assert 0 < np.flatnonzero(clip.reward)[-1] < 9
 
 
 def panel(count: int, round_size: int) -> Panel:
@@ -162,6 +185,12 @@ class TestFilm:
             assert colours > 20
         assert sizes[1][0] > sizes[0][0]
         assert sizes[2][1] > sizes[1][1]
+
+    def test_a_family_without_a_script_has_a_preview_and_says_that_there_is_none(self, tmp_path: Path) -> None:
+        assert preview(UnscriptedFamily(), "test", 2, tmp_path / "sheet.png").exists()
+        with pytest.raises(UserError, match="probe has no scripted controller"):
+            preview(UnscriptedFamily(), "test", 2, tmp_path / "scripted.png", scripted=True)
+        assert not (tmp_path / "scripted.png").exists()
 
     @pytest.mark.parametrize(("count", "name"), [(0, "a.png"), (2, "a.txt")])
     def test_a_preview_that_cannot_be_says_why(self, count: int, name: str, tmp_path: Path) -> None:
