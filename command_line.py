@@ -19,20 +19,25 @@ from training.flags import TRAIN_CONFIG, settings_of, unknown_argument
 
 LIMIT = 2**53  # beyond it 1e16 and the like are no longer exact
 SPLITS = ("train", "test", "ood")
+MODES = ("fast", "full")  # of `validate`
 UNTRAINED = ("ppo", "random")  # agents that start each task from scratch, and so need no run
 
 EXIT_CODES = """\
-exit codes: 0 done; 1 doctor found something broken; 2 bad input, and one line on stderr says what would be right;
-130 Ctrl-C; 143 SIGTERM. A fault of quickstudy's own keeps its traceback (and exits with 1)."""
+exit codes: 0 done; 1 doctor found something broken, or a check of validate failed; 2 bad input, and one line on
+stderr says what would be right; 130 Ctrl-C; 143 SIGTERM. A fault of quickstudy's own keeps its traceback (and exits
+with 1)."""
 
 RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
 PRESET_HELP = (
-    "demo: grasp and terrain in minutes; quick: terrain-planar in a minute or so; standard: all families, "
-    "40 tasks; full: every agent, family and held-out split, for a night; long: what PPO from scratch needs in the end"
+    "demo: grasp and terrain in minutes; quick: terrain-planar in a minute or so; standard: grasp and the terrains, "
+    "40 tasks; full: the same, every agent and held-out split, for a night; long: what PPO from scratch needs at last"
 )
 THREADS_HELP = "of the physics; 0 (default) for all processors; the results do not depend on it"
 AS_HELP = "give RUN's weights to another arm: a run of ppo-robust can start ppo-finetuned"
-FAMILY_HELP = "grasp, terrain or terrain-planar"
+FAMILY_HELP = (
+    "grasp, terrain, terrain-planar; with known answers bandit (or bandit-KxN: K arms, N pulls), point, cheetah-vel, "
+    "cheetah-dir, cheetah-vel-2017, cheetah-dir-2017, ant-vel, ant-dir"
+)
 SPLIT_HELP = "train, test (same ranges, other tasks) or ood (outside the ranges); default test"
 
 
@@ -221,6 +226,14 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
         "quickstudy benchmark demo --out demo",
     )
     this.add_argument("preset", metavar="PRESET", help=PRESET_HELP)
+    this.add_argument("--families", metavar="F", nargs="+", help="in place of the preset's")
+    this.add_argument("--arms", metavar="ARM", nargs="+", help="in place of the preset's")
+    this.add_argument(
+        "--runs",
+        metavar="DIR",
+        type=Path,
+        help="folder of run directories: their agents come before the shipped ones",
+    )
     this.add_argument("--threads", metavar="N", type=whole_number, default=0, help=THREADS_HELP)
     this.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder, or one to go on with")
 
@@ -228,6 +241,20 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
         "report", "summary.json and report.html once more from a folder's raw table", "quickstudy report demo"
     )
     this.add_argument("directory", metavar="DIR", type=Path, help="what `evaluate` or `benchmark` wrote")
+
+    this = command(
+        "validate",
+        "hold the algorithms against known answers: check, expected, measured, verdict\n\n"
+        "fast, under a minute: MAML's derivatives against central differences and a second implementation;\n"
+        "surrogates in expectation; TRPO's bound; advantages by hand; RL2's memory. full adds what trained agents\n"
+        "reach: RL2 beside the Bayes-optimal value of the bandit, MAML beside the returns published in 2017. Agents\n"
+        "that are not in --runs are trained first, which takes hours; an interrupted training goes on. Exits with 1\n"
+        "where a check failed, and names it.",
+        "quickstudy validate",
+    )
+    this.add_argument("mode", metavar="MODE", nargs="?", choices=MODES, default="fast", help="fast (default) or full")
+    this.add_argument("--runs", metavar="DIR", type=Path, help="of full: trained agents; default results/validate/runs")
+    this.add_argument("--out", metavar="DIR", type=Path, help="default out/validate, and results/validate for full")
 
     command(
         "doctor",

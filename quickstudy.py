@@ -157,7 +157,8 @@ def benchmark(args: argparse.Namespace) -> int:
     from evaluation.benchmark import run_benchmark
     from evaluation.presets import find_preset
 
-    run_benchmark(find_preset(args.preset), args.out, threads=args.threads)
+    preset = find_preset(args.preset).narrowed(args.families, args.arms)
+    run_benchmark(preset, args.out, runs=args.runs, threads=args.threads)
     return 0
 
 
@@ -168,6 +169,14 @@ def report(args: argparse.Namespace) -> int:
     summarise_directory(args.directory)
     print(write_report(args.directory))
     return 0
+
+
+def validate(args: argparse.Namespace) -> int:
+    from evaluation.validation.validate import validate as validate_algorithms
+
+    full = Path("results") / "validate"
+    out = args.out or (full if args.mode == "full" else OUT / "validate")
+    return 1 if validate_algorithms(args.mode, out, args.runs or full / "runs").failed else 0
 
 
 def examine_machine(args: argparse.Namespace) -> int:
@@ -191,6 +200,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "render": render,
     "benchmark": benchmark,
     "report": report,
+    "validate": validate,
     "doctor": examine_machine,
 }
 

@@ -42,19 +42,23 @@ def run_benchmark(
     preset: Preset | str,
     directory: Path,
     *,
+    runs: Path | None = None,
     threads: int = 0,
     console: Console | None = None,
     report: bool = True,
 ) -> Summary:
     """Run what is missing of a preset's grid, then write the table, the summary, the films and the report.
 
-    threads: physics threads, 0 for all processors; the results do not depend on it. report: write the page.
-    Raises `UserError` before anything is written where a trained agent is missing or the folder holds something else.
+    runs: a folder of run directories, whose agents stand in for the shipped ones of the same name and family.
+    threads: physics threads, 0 for all processors; the results do not depend on it. report: write the page. Raises
+    `UserError` before anything is written where a trained agent is missing or the folder holds something else.
     """
     preset = find_preset(preset) if isinstance(preset, str) else preset
     console, directory = console or Console(), Path(directory)
-    command = f"quickstudy benchmark {preset.name} --out {directory.name}"
-    grid = grid_of(preset)
+    command = f"quickstudy benchmark {preset.command} --out {directory.name}"
+    if runs is not None:
+        command += f" --runs {present(str(runs))}"
+    grid = grid_of(preset, runs)
     summary = _run(grid, directory, command, threads, console)
     for family in preset.families if preset.film else ():
         _film(preset.film, family, grid, directory, console)

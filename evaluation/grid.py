@@ -15,7 +15,10 @@ from envs.task import Split, TaskFamily
 from evaluation.presets import ARMS, Arm, Preset
 from evaluation.protocol import Budget
 from training.provenance import present
-from training.run import load_agent, shipped_runs
+from training.run import RunDirectory, load_agent, shipped_runs
+
+DEFAULT_RUNS = "runs"
+"""Where `quickstudy train` puts its run directories."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,12 @@ class Grid:
     budget: Budget
 
 
-def grid_of(preset: Preset) -> Grid:
-    """The cells of a preset. Raises `UserError` for an arm whose training run is missing, with what would train it."""
+def grid_of(preset: Preset, runs: Path | None = None) -> Grid:
+    """The cells of a preset; trained agents are the shipped ones and, before these, the run directories in `runs`.
+
+    Raises `UserError` for an arm whose training run is missing, with what would train it.
+    """
+    found = _trained(runs)
     budget = Budget(
         episodes=preset.episodes,
         probe_episodes=preset.probe_episodes,
@@ -72,7 +79,7 @@ def grid_of(preset: Preset) -> Grid:
         for family in preset.families
         for split in preset.splits
         for arm in (ARMS[name] for name in preset.arms)
-        for seed, reference in enumerate(_references(arm, family, preset.seeds))
+        for seed, reference in enumerate(_references(arm, family, preset.seeds, found))
     ]
     return Grid(preset.name, tuple(cells), preset.tasks, tuple(range(preset.seeds)), budget)
 
@@ -83,17 +90,33 @@ def _budget_of(arm: Arm, budget: Budget, ppo_env_steps: int) -> Budget:
     return dataclasses.replace(budget, max_env_steps=ppo_env_steps) if arm.extended else budget
 
 
-def _references(arm: Arm, family: str, seeds: int) -> list[str | None]:
-    """What each seed is loaded from: `AGENT/FAMILY` for seed 0, `AGENT/FAMILY-seed1` and on where they are shipped."""
+def _trained(runs: Path | None) -> dict[tuple[str, str], list[str]]:
+    """The folders in `runs` with each (agent, family), by training seed. Raises `UserError` where there is none."""
+    if runs is None:
+        return {}
+    opened = [RunDirectory.open(config.parent) for config in sorted(Path(runs).glob("*/config.json"))]
+    if not opened:
+        raise UserError(f"no run directory in {runs}: give the folder that holds them, as {DEFAULT_RUNS}")
+    found: dict[tuple[str, str], list[str]] = {}
+    for run, config in sorted(((run, run.config()) for run in opened), key=lambda pair: pair[1].train.seed):
+        found.setdefault((config.agent, config.family), []).append(str(run.path))
+    return found
+
+
+def _references(arm: Arm, family: str, seeds: int, trained: dict[tuple[str, str], list[str]]) -> list[str] | list[None]:
+    """What each seed is loaded from: runs of one's own, else `AGENT/FAMILY` for seed 0, `AGENT/FAMILY-seed1` and on
+    where they are shipped."""
     if arm.weights is None:
         return [None] * seeds
+    if (arm.weights, family) in trained:
+        return trained[arm.weights, family][:seeds]
     first, shipped = f"{arm.weights}/{family}", shipped_runs()
     if first not in shipped:
         raise UserError(
-            f"no trained '{arm.weights}' for '{family}' is shipped: make one with"
-            f" `quickstudy train {arm.weights} {family} --out assets/checkpoints/{first}`"
+            f"no trained '{arm.weights}' for '{family}': train one with"
+            f" `quickstudy train {arm.weights} {family}` and give --runs {DEFAULT_RUNS}, or name other --arms"
         )
-    found: list[str | None] = [first]
+    found = [first]
     while len(found) < seeds and f"{first}-seed{len(found)}" in shipped:
         found.append(f"{first}-seed{len(found)}")
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from envs.errors import UserError
+from envs.families import make_family
 from envs.task import Split
 
 
@@ -63,6 +65,21 @@ class Preset:
     """Samples the tasks and keys the initial states."""
     film: tuple[str, ...] = ("rl2", "ppo")
     """Arms that a film of each family shows side by side; none for no film."""
+
+    @property
+    def command(self) -> str:
+        """The words of the command line that ask for it."""
+        asked, words = PRESETS.get(self.name, self), [self.name]
+        words += ["--families", *self.families] if self.families != asked.families else []
+        words += ["--arms", *self.arms] if self.arms != asked.arms else []
+        return " ".join(words)
+
+    def narrowed(self, families: Sequence[str] | None, arms: Sequence[str] | None) -> Preset:
+        """The same with other families or arms; films show those of its arms that are left. Raises `UserError`."""
+        families, arms = tuple(families or self.families), tuple(arms or self.arms)
+        for family in families:
+            make_family(family)
+        return replace(self, families=families, arms=arms, film=tuple(arm for arm in self.film if arm in arms))
 
     def __post_init__(self) -> None:
         for field in ("seeds", "tasks", "episodes"):

@@ -24,7 +24,7 @@ from training.flags import TRAIN_CONFIG, run_config, settings_of
 from training.loop import TrainConfig
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("families", "preview", "train", "resume", "evaluate", "render", "benchmark", "report", "doctor")
+COMMANDS = ("families", "preview", "train", "resume", "evaluate", "render", "benchmark", "report", "validate", "doctor")
 TINY = (
     *("--meta-batch-size", "2", "--trials-per-task", "1", "--episodes-per-trial", "2", "--minibatches", "1"),
     *("--hidden-size", "4", "--evaluate-every", "0", "--threads", "1"),
@@ -148,6 +148,7 @@ def test_help_names_what_there_is() -> None:
         ("benchmark demo", "the following arguments are required: --out"),
         ("benchmark dmo --out there", "no preset is called 'dmo': did you mean 'demo'?"),
         ("report nowhere", "nowhere"),
+        ("validate quick", "invalid choice: 'quick'"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line_and_leaves_no_trace(

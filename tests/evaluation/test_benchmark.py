@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -175,10 +176,30 @@ def test_a_missing_training_run_is_named_with_what_makes_it(tmp_path: Path) -> N
     with pytest.raises(UserError) as error:
         run(small(arms=("probe", "maml", "random")), tmp_path / "out")
     assert str(error.value) == (
-        "no trained 'maml' for 'probe' is shipped: make one with"
-        " `quickstudy train maml probe --out assets/checkpoints/maml/probe`"
+        "no trained 'maml' for 'probe': train one with `quickstudy train maml probe` and give --runs runs, or name"
+        " other --arms"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_ones_own_come_before_the_shipped_ones(tmp_path: Path, shipped: Path) -> None:
+    shutil.copytree(shipped / "checkpoints" / "probe" / "probe", tmp_path / "runs" / "mine")
+    preset = small(arms=("probe", "random"))
+    (ours, *_), (theirs, *_) = grid_of(preset, tmp_path / "runs").cells, grid_of(preset).cells
+    assert (ours.reference, theirs.reference) == (str(tmp_path / "runs" / "mine"), "probe/probe")
+    with pytest.raises(UserError, match="no run directory in"):
+        grid_of(preset, tmp_path / "nowhere")
+
+
+def test_a_preset_narrowed_says_how_to_ask_for_it() -> None:
+    narrow = find_preset("demo").narrowed(["point"], ["maml", "random"])
+    assert (narrow.families, narrow.arms, narrow.film) == (("point",), ("maml", "random"), ())
+    assert narrow.command == "demo --families point --arms maml random"
+    assert find_preset("demo").narrowed(None, None).command == "demo"
+    with pytest.raises(UserError, match="no family is called 'pont': did you mean 'point'"):
+        find_preset("demo").narrowed(["pont"], None)
+    with pytest.raises(UserError, match="no arm is called 'sac'"):
+        find_preset("demo").narrowed(None, ["sac"])
 
 
 def test_evaluate_one_run(tmp_path: Path, shipped: Path) -> None:

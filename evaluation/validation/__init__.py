@@ -1,0 +1,1 @@
+"""`quickstudy validate`: what a sceptic would check of the algorithms, each against an answer that is known."""

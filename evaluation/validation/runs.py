@@ -1,0 +1,100 @@
+"""The trained agents that `validate full` measures: loaded where they are, trained where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from envs.errors import UserError
+from training import checkpoint
+from training.config import RunConfig, run_config_from_data
+from training.run import LoadedAgent, RunDirectory, load_agent
+from training.train import resume, train
+
+
+@dataclass(frozen=True)
+class Run:
+    """name: of its folder. settings: of the agent, where they differ from its defaults."""
+
+    name: str
+    agent: str
+    family: str
+    steps: int
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+    def config(self) -> RunConfig:
+        data = {
+            "agent": self.agent,
+            "family": self.family,
+            "agent_config": dict(self.settings),
+            "train": {"steps": self.steps, "seed": self.seed, "evaluate_every": 0, **self.train},
+        }
+        return run_config_from_data(data, self.name)
+
+
+BANDIT = {
+    "hidden_size": 128,
+    "episodes_per_trial": 1,
+    "meta_batch_size": 1000,
+    "trials_per_task": 1,
+    "reward_scale": 1.0,
+    "discount": 0.99,
+    "gae_lambda": 0.95,
+}
+PUBLISHED_PROTOCOL = {"hidden_sizes": [100, 100], "activation": "relu", "episodes_per_step": 20}
+RUNS = (
+    Run("rl2-bandit", "rl2", "bandit", 10_000_000, settings=BANDIT),
+    Run("rl2-bandit-10x10", "rl2", "bandit-10x10", 20_000_000, settings=BANDIT),
+    Run("maml-point", "maml", "point", 20_000_000, settings=PUBLISHED_PROTOCOL),
+    Run(
+        "maml-cheetah-dir-2017",
+        "maml",
+        "cheetah-dir-2017",
+        30_000_000,
+        settings={**PUBLISHED_PROTOCOL, "meta_batch_size": 6, "max_kl": 0.04},
+    ),
+    Run(
+        "maml-cheetah-vel-2017",
+        "maml",
+        "cheetah-vel-2017",
+        60_000_000,
+        settings={**PUBLISHED_PROTOCOL, "initial_log_std": 0.0, "max_kl": 0.02},
+    ),
+)
+
+
+def trained(run: Run, folder: Path, console: Console) -> LoadedAgent:
+    """The agent of `folder`/NAME. One whose budget is not spent is trained until it is.
+
+    Raises `UserError` where something else is there, and what training raises.
+    """
+    path = folder / run.name
+    if not (path / "config.json").exists():
+        console.print(f"{path}: not there yet, so it is trained", highlight=False, markup=False, soft_wrap=True)
+        train(run.config(), path, console)
+        return load_agent(path)
+    found = RunDirectory.open(path)
+    config = found.config()
+    if (config.agent, config.family) != (run.agent, run.family):
+        raise UserError(f"{path} holds {config.agent} on {config.family}: {run.agent} on {run.family} belongs there")
+    latest = checkpoint.latest(found.checkpoints, lambda text: console.print(text, markup=False, soft_wrap=True))
+    if latest.counters.env_steps < config.train.steps:
+        resume(path, console=console)
+    return load_agent(path)
+
+
+def provenance(loaded: LoadedAgent, run: Run) -> dict[str, Any]:
+    """What is written down of an agent. as_in_table: are its settings, seed and steps those of `run`?"""
+    asked, found = run.config(), loaded.config
+    same = (found.agent_config, found.train.seed, found.train.steps) == (
+        asked.agent_config,
+        asked.train.seed,
+        asked.train.steps,
+    )
+    return {"config": found.to_json(), "env_steps": loaded.env_steps, "as_in_table": same}
