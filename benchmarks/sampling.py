@@ -8,16 +8,11 @@ the same single environment with the same network acting. All arms take turns wi
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,11 +23,11 @@ import mujoco.batch
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from torch import Tensor
 
+from benchmarks.record import machine, print_table, run, write_record
 from envs import GYMNASIUM_IDS
 from envs.families import FAMILIES, make_family
 from envs.simulation import TaskBatch
@@ -222,18 +217,6 @@ def measure(config: Config, name: str) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """Where the figures come from, and how busy it was when the run began."""
-    packages = ("mujoco", "torch", "numpy", "gymnasium", "stable-baselines3")
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "load_at_start": [round(value, 2) for value in os.getloadavg()],
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in packages},
-    }
-
-
 def table(results: dict[str, Any]) -> Table:
     """The figures for a terminal."""
     view = Table(title="Environment steps per second, policies acting")
@@ -252,16 +235,9 @@ def main() -> None:
     torch.set_num_threads(1)
     where = machine()
     results = {name: measure(config, name) for name in config.families}
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    record = {
-        "command": " ".join(["python -m benchmarks.sampling", *sys.argv[1:]]),
-        "config": {**asdict(config), "out": str(config.out)},
-        "machine": where,
-        "families": results,
-    }
-    config.out.write_text(json.dumps(record, indent=2) + "\n")
-    Console().print(table(results))
+    write_record(config.out, "benchmarks.sampling", config, where, families=results)
+    print_table(table(results))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
