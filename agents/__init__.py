@@ -12,5 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # and gets it anew, zeroed page by page, which took a third of an update.
 if platform.libc_ver()[0] == "glibc":
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
-    for option, value in ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
-        ctypes.CDLL(None).mallopt(option, value)
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)  # older versions refuse more than 32 MiB
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_ARENA_MAX, 1)

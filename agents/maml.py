@@ -141,12 +141,8 @@ class Maml:
         """[S, P]: the step size of every weight."""
         return self.layout.spread(self.step_sizes)
 
-    def step_data(self, trajectories: Trajectories, *, outer: bool = False) -> StepData:
-        """Advantages over the linear baseline; the horizon is the end of what counts.
-
-        They are normalised: for an inner step within each task, so that all tasks move alike; for the outer step over
-        all of them together, so that a task counts by what there is to win in it.
-        """
+    def step_data(self, trajectories: Trajectories) -> StepData:
+        """Advantages over the linear baseline, normalised for each task; the horizon is the end of what counts."""
         config, valid = self.config, trajectories.valid
         returns = discounted_returns(trajectories.reward, config.discount)
         baseline = linear_baseline(trajectories.obs, returns, valid)
@@ -162,7 +158,7 @@ class Maml:
             obs=_by_task(trajectories.obs),
             action=_by_task(trajectories.action),
             log_prob=_by_task(trajectories.log_prob),
-            advantage=_by_task(normalised(advantage, valid, (0, 1, 2) if outer else (0, 2))),
+            advantage=_by_task(normalised(advantage, valid, (0, 2))),
             valid=_by_task(valid),
             episodes=valid.shape[2],
         )
@@ -183,7 +179,7 @@ class Maml:
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
         config = self.config
-        inner, outer = [self.step_data(played) for played in rounds[:-1]], self.step_data(rounds[-1], outer=True)
+        inner, outer = [self.step_data(played) for played in rounds[:-1]], self.step_data(rounds[-1])
         clip_range = config.clip_range if config.outer == "ppo" else None
         objective = MetaObjective(self.layout, inner, outer, first_order=config.first_order, clip_range=clip_range)
         with torch.no_grad():

@@ -13,6 +13,7 @@ the data's shape alone and each one's arithmetic runs in one thread: the results
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -218,14 +219,15 @@ def in_blocks(
     They are shared out over as many threads as torch is set to.
     """
     tasks, steps = data.valid.shape
-    size = max(1, BLOCK_ENTRIES // (steps * max(layout.sizes)))
+    most = max(1, BLOCK_ENTRIES // (steps * max(layout.sizes)))
+    size = math.ceil(tasks / math.ceil(tasks / most))
     blocks = [slice(first, min(first + size, tasks)) for first in range(0, tasks, size)]
-    threads = min(torch.get_num_threads(), len(blocks))
-    if threads == 1:
-        return [work(*arguments) for arguments in zip(blocks, *given, strict=True)]
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    threads = min(before, len(blocks))
+    torch.set_num_threads(1)  # for a single block too: its bits must not depend on the number either
     try:
+        if threads == 1:
+            return [work(*arguments) for arguments in zip(blocks, *given, strict=True)]
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, blocks, *given))
     finally:

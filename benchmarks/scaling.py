@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.settings import EPISODES, agent_config, parse, words_for
 from benchmarks.stopwatch import watched
+from envs.errors import UserError, check_range
 from envs.families import make_family
 from training.config import make_run_config
 from training.loop import TrainConfig, available_processors, iterate
@@ -50,6 +51,9 @@ class Scaling:
     out: Path = Path("results/training/scaling.json")
     """Where the figures go."""
 
+    def __post_init__(self) -> None:
+        check_range(self, 1, math.inf, "tasks", "episodes", "repeats")
+
 
 @dataclass(frozen=True)
 class Flatness:
@@ -71,6 +75,11 @@ class Flatness:
     """AGENT/FAMILY/NAME=VALUE: other settings than `benchmarks.settings` has."""
     out: Path = Path("results/training/flatness.json")
     """Where the figures go."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 0, math.inf, "warm_up")
+        if self.iterations < self.warm_up + 3:
+            raise UserError(f"iterations must be at least {self.warm_up + 3}, 3 more than warm-up; got {self.iterations}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,9 @@ def in_fresh_process(function: Callable[[Job], dict[str, Any]], job: Job) -> dic
 
 
 def measure_scaling(config: Scaling) -> dict[str, Any]:
-    """{agent: {tasks: figures}}; all sizes of all agents in turn, `repeats` times, medians."""
+    """{agent: {tasks: figures}}; all sizes of all agents in turn, `repeats` times, medians. Raises `UserError`."""
+    for agent in config.agents:
+        make_run_config(agent, config.family)  # an agent that cannot be trained is refused here
     jobs = {
         (agent, tasks): Job(
             agent,

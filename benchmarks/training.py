@@ -9,6 +9,7 @@ scaling, flatness: time and memory over numbers of tasks, and memory over iterat
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from benchmarks.record import machine, print_table, run, write_record
 from benchmarks.scaling import Flatness, Scaling, measure_flatness, measure_scaling
 from benchmarks.settings import agent_config, parse, words_for
 from benchmarks.stopwatch import watched
+from envs.errors import check_range
 from envs.families import make_family
 from training.config import make_run_config
 from training.loop import TrainConfig, available_processors, iterate, torch_threads
@@ -62,6 +64,9 @@ class Shares:
     """AGENT/FAMILY/NAME=VALUE: other settings than `benchmarks.settings` has."""
     out: Path = Path("results/training/shares.json")
     """Where the figures go."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, math.inf, "repeats")
 
 
 class Cell:

@@ -9,15 +9,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Relation = Literal["=", "<=", ">="]
+Relation = Literal["=", "<=", ">=", ">"]
 
 
 @dataclass(frozen=True)
 class Check:
     """name: what was examined. meaning: why it matters, in a line. detail: figures beside it that decide nothing.
 
-    The check passes where `measured` is equal to, at most or at least `expected`, give or take `tolerance`; a figure
-    that is not a number never does.
+    The check passes where `measured` is equal to, at most, at least or above `expected`, give or take `tolerance`; a
+    figure that is not a number never does.
     """
 
     name: str
@@ -34,7 +34,9 @@ class Check:
             return abs(self.measured - self.expected) <= self.tolerance
         if self.relation == "<=":
             return self.measured <= self.expected + self.tolerance
-        return self.measured >= self.expected - self.tolerance
+        if self.relation == ">=":
+            return self.measured >= self.expected - self.tolerance
+        return self.measured > self.expected - self.tolerance
 
     @property
     def expected_text(self) -> str:

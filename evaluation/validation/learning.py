@@ -111,7 +111,7 @@ def bandit_checks(loaded: LoadedAgent, scale: Scale) -> tuple[list[Check], list[
         Check(
             f"RL² on {name}: a shuffled history makes it worse",
             "lower end of what it costs to be told another bandit's rewards",
-            ">=",
+            ">",
             0.0,
             value - float(others.mean()) - float(np.hypot(margin, margin_of_others)),
             detail=f"{others.mean():.3f} ± {margin_of_others:.3f} with another bandit's rewards",

@@ -39,32 +39,39 @@ class Run:
 
 
 BANDIT = {
-    "hidden_size": 128,
+    "hidden_size": 64,
     "episodes_per_trial": 1,
-    "meta_batch_size": 1000,
+    "meta_batch_size": 2000,
     "trials_per_task": 1,
     "reward_scale": 1.0,
-    "discount": 0.99,
-    "gae_lambda": 0.95,
+    "learning_rate": 2e-3,
 }
-PUBLISHED_PROTOCOL = {"hidden_sizes": [100, 100], "activation": "relu", "episodes_per_step": 20}
+PUBLISHED_PROTOCOL = {"hidden_sizes": [100, 100], "episodes_per_step": 20}
+CHEETAH = {
+    **PUBLISHED_PROTOCOL,
+    "activation": "relu",
+    "discount": 0.98,
+    "gae_lambda": 0.95,
+    "max_kl": 0.04,
+    "curvature_stride": 20,
+}
 RUNS = (
-    Run("rl2-bandit", "rl2", "bandit", 10_000_000, settings=BANDIT),
-    Run("rl2-bandit-10x10", "rl2", "bandit-10x10", 20_000_000, settings=BANDIT),
+    Run("rl2-bandit", "rl2", "bandit", 6_000_000, settings=BANDIT),
+    Run("rl2-bandit-10x10", "rl2", "bandit-10x10", 10_000_000, settings=BANDIT),
     Run("maml-point", "maml", "point", 20_000_000, settings=PUBLISHED_PROTOCOL),
     Run(
         "maml-cheetah-dir-2017",
         "maml",
         "cheetah-dir-2017",
-        30_000_000,
-        settings={**PUBLISHED_PROTOCOL, "meta_batch_size": 6, "max_kl": 0.04},
+        12_000_000,
+        settings={**CHEETAH, "initial_log_std": -0.5, "meta_batch_size": 10},
     ),
     Run(
         "maml-cheetah-vel-2017",
         "maml",
         "cheetah-vel-2017",
-        60_000_000,
-        settings={**PUBLISHED_PROTOCOL, "initial_log_std": 0.0, "max_kl": 0.02},
+        25_000_000,
+        settings={**CHEETAH, "initial_log_std": -0.7, "meta_batch_size": 20},
     ),
 )
 

@@ -19,6 +19,7 @@ from agents.policy_derivatives import Activation, Layout
 from agents.trust_region import conjugate_gradients, trust_region_step
 from envs.simulation import TaskBatch
 from training.collect import collect
+from training.loop import torch_threads
 
 TASKS, STEPS, EPISODES, OBSERVATION, ACTION = 3, 12, 4, 4, 2
 
@@ -136,9 +137,36 @@ def test_all_tasks_at_once_equal_a_loop_over_tasks_at_any_number_of_threads(monk
     monkeypatch.setattr("agents.meta_gradient.BLOCK_ENTRIES", 1)  # a block for each task
     results = []
     for threads in (1, 2):
-        torch.set_num_threads(threads)
-        results.append(objective.gradient(objective.adapt(theta, sizes), sizes).theta)
+        with torch_threads(threads):
+            results.append(objective.gradient(objective.adapt(theta, sizes), sizes).theta)
+            assert torch.get_num_threads() == threads
     assert torch.equal(*results)
+
+
+def test_a_single_block_has_the_same_bits_at_any_number_of_threads() -> None:
+    layout, generator = Layout((20, 100, 100, 6), "tanh"), torch.Generator().manual_seed(0)
+
+    def normal32(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    steps = 3000
+    data = StepData(normal32(1, steps, 20), normal32(1, steps, 6), normal32(1, steps) - 8, normal32(1, steps),
+                    torch.ones(1, steps, dtype=torch.bool), 1)  # fmt: skip
+    objective, theta = MetaObjective(layout, [data], data), 0.1 * normal32(sum(layout.lengths))
+    sizes, results = torch.full((1, len(theta)), 0.1), []
+    for threads in (1, 2):
+        with torch_threads(threads):
+            results.append(objective.gradient(objective.adapt(theta, sizes), sizes).theta)
+    assert torch.equal(*results)
+
+
+def test_a_fault_in_one_block_is_raised_and_leaves_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, theta, sizes = problem("tanh", 1)
+    monkeypatch.setattr("agents.meta_gradient.BLOCK_ENTRIES", 1)
+    with torch_threads(2):
+        with pytest.raises(RuntimeError):
+            objective.adapt(theta[:-1], sizes[:, :-1])
+        assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("inner_steps", [1, 2])

@@ -62,6 +62,9 @@ def test_every_fast_check_passes(group: validate.Group) -> None:
         ("=", 0.0, math.nan, 1.0, False),
         ("<=", 1.0, math.nan, 1.0, False),
         (">=", 1.0, math.nan, 1.0, False),
+        (">", 0.0, 1e-9, 0.0, True),
+        (">", 0.0, 0.0, 0.0, False),
+        (">", 1.0, math.nan, 1.0, False),
     ],
 )
 def test_a_verdict_follows_from_its_figures(
@@ -148,7 +151,9 @@ def test_a_done_that_nobody_sees_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_memory_that_is_not_used_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recurrence, "mixed", lambda memory, episodes: memory)
-    assert recurrence.shuffled_history(tasks=4).measured == 0.0
+    check = recurrence.shuffled_history(tasks=4)
+    assert check.measured == 0.0
+    assert not check.passed
     monkeypatch.setattr(exact_value, "optimal_value", lambda arms, pulls: 0.6 * pulls)
     assert len(failures(exact_value.checks())) == 3
 
