@@ -79,7 +79,9 @@ class Flatness:
     def __post_init__(self) -> None:
         check_range(self, 0, math.inf, "warm_up")
         if self.iterations < self.warm_up + 3:
-            raise UserError(f"iterations must be at least {self.warm_up + 3}, 3 more than warm-up; got {self.iterations}")
+            raise UserError(
+                f"iterations must be at least {self.warm_up + 3}, 3 more than warm-up; got {self.iterations}"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
+
 import numpy as np
 import pytest
 
 from agents.maml import MamlConfig
-from benchmarks.scaling import line, memory, summarise
+from benchmarks.scaling import Flatness, Scaling, line, measure_scaling, memory, summarise
 from benchmarks.settings import SETTINGS, agent_config, parse, words_for
 from envs.errors import UserError
 
@@ -34,9 +36,19 @@ def test_growth_is_measured_against_the_smallest_and_the_cheapest() -> None:
 
 def test_memory_is_of_this_process() -> None:
     before = memory("VmRSS")
-    block = np.ones(8 * 2**20)
-    assert memory("VmRSS") - before == pytest.approx(block.nbytes / 2**20, rel=0.2)
+    pages = mmap.mmap(-1, 2**26)  # from the kernel: the heap may have as much to spare
+    np.frombuffer(pages, np.uint8)[:] = 1
+    assert memory("VmRSS") - before == pytest.approx(64, rel=0.2)
     assert memory("VmHWM") >= memory("VmRSS") * 0.99
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_runs() -> None:
+    with pytest.raises(UserError, match="repeats must be at least 1, got 0"):
+        Scaling(repeats=0)
+    with pytest.raises(UserError, match="iterations must be at least 23, 3 more than warm-up; got 22"):
+        Flatness(iterations=22)
+    with pytest.raises(UserError, match="'random' has no training of its own"):
+        measure_scaling(Scaling(agents=("random",)))
 
 
 def test_settings() -> None:
