@@ -278,7 +278,7 @@ class Maml:
 
 def inner_step(layout: Layout, theta: Tensor, step_sizes: Tensor, data: StepData) -> Tensor:
     """theta + step_sizes * grad J_k(theta), [K, P], from weights [K, P] or shared [P]."""
-    return MetaObjective(layout, [data], data).adapt(theta, step_sizes.unsqueeze(0)).thetas[-1]
+    return MetaObjective(layout, [data], data).adapted(theta, step_sizes.unsqueeze(0))
 
 
 def _by_task(values: Tensor) -> Tensor:

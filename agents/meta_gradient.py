@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -120,6 +121,14 @@ class MetaObjective:
             thetas.append(thetas[-1] + step_sizes[index] * gradient)
         return Adaptation(thetas, steps)
 
+    def adapted(self, theta: Tensor, step_sizes: Tensor) -> Tensor:
+        """[K, P]: the weights at which `adapt` ends, to the bit, without the passes that it keeps."""
+        moved = theta.expand(self.tasks, -1)
+        for index, data in enumerate(self.inner):
+            gradients = in_blocks(self.layout, data, partial(self._inner_gradient, index, moved))
+            moved = moved + step_sizes[index] * torch.cat(gradients)
+        return moved
+
     def gradient(self, at: Adaptation, step_sizes: Tensor) -> MetaGradient:
         """The objective and its derivatives where `adapt` went."""
         data, theta = self.outer, at.thetas[-1]
@@ -180,7 +189,7 @@ class MetaObjective:
 
     def objective_and_kl(self, theta: Tensor, step_sizes: Tensor, old: list[Surrogate]) -> tuple[float, float]:
         """The mean objective at other meta-parameters, and the mean KL from the policies of `MetaGradient.outer`."""
-        data, adapted = self.outer, self.adapt(theta, step_sizes).thetas[-1]
+        data, adapted = self.outer, self.adapted(theta, step_sizes)
         weight = data.weight(per_task=False)
 
         def evaluate(k: slice, before: Surrogate) -> tuple[Tensor, Tensor]:
@@ -193,13 +202,15 @@ class MetaObjective:
         objective, kl = (torch.stack(column).sum() for column in zip(*parts, strict=True))
         return float(objective) / self.tasks, float(kl)
 
-    def _inner_pass(self, index: int, theta: Tensor) -> list[Surrogate]:
+    def _inner_surrogate(self, index: int, theta: Tensor, k: slice) -> Surrogate:
         data, credit = self.inner[index], self._inner_credit[index]
-        return in_blocks(
-            self.layout,
-            data,
-            lambda k: surrogate(self.layout, theta[k], data.obs[k], data.action[k], data.log_prob[k], credit[k]),
-        )
+        return surrogate(self.layout, theta[k], data.obs[k], data.action[k], data.log_prob[k], credit[k])
+
+    def _inner_gradient(self, index: int, theta: Tensor, k: slice) -> Tensor:
+        return self._inner_surrogate(index, theta, k).gradient
+
+    def _inner_pass(self, index: int, theta: Tensor) -> list[Surrogate]:
+        return in_blocks(self.layout, self.inner[index], partial(self._inner_surrogate, index, theta))
 
     def _hessian(self, at: Adaptation, index: int, direction: Tensor) -> Tensor:
         products = in_blocks(

@@ -78,8 +78,8 @@ class Forward:
 class Surrogate:
     """A pass over importance-weighted advantages: J_k = sum_n weight_n ratio_n advantage_n.
 
-    value [k]; credit [k, B] is each step's part of J; z [k, B, A] the standardised action; deltas the derivatives of J
-    with respect to each layer's output before its activation; gradient [k, P].
+    value [k]; credit [k, B] is each step's part of J, before any bound; z [k, B, A] the standardised action; deltas the
+    derivatives of J with respect to each layer's output before its activation; gradient [k, P].
     """
 
     forward: Forward

@@ -17,7 +17,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("maml", "terrain-planar"): {"inner_lr": 0.2, "max_kl": 0.03, "meta_batch_size": 16, "episodes_per_step": 5},
     # network and episodes of an update as in arXiv 1703.03400
     ("maml", "cheetah-vel-2017"): {
-        **{"hidden_sizes": [100, 100], "activation": "relu", "meta_batch_size": 20, "episodes_per_step": 20},
+        **{"hidden_sizes": [100, 100], "meta_batch_size": 20, "episodes_per_step": 20},
         **{"discount": 0.98, "gae_lambda": 0.95, "initial_log_std": -0.7, "max_kl": 0.04, "curvature_stride": 20},
     },
     ("rl2", "grasp"): {"hidden_size": 96, "meta_batch_size": 64, "trials_per_task": 1, "episodes_per_trial": 4},

@@ -49,7 +49,6 @@ BANDIT = {
 PUBLISHED_PROTOCOL = {"hidden_sizes": [100, 100], "episodes_per_step": 20}
 CHEETAH = {
     **PUBLISHED_PROTOCOL,
-    "activation": "relu",
     "discount": 0.98,
     "gae_lambda": 0.95,
     "max_kl": 0.04,
@@ -64,7 +63,7 @@ RUNS = (
         "maml",
         "cheetah-dir-2017",
         12_000_000,
-        settings={**CHEETAH, "initial_log_std": -0.5, "meta_batch_size": 10},
+        settings={**CHEETAH, "activation": "relu", "initial_log_std": -0.5, "meta_batch_size": 10},
     ),
     Run(
         "maml-cheetah-vel-2017",

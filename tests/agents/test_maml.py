@@ -123,6 +123,7 @@ def test_first_order_gradient_is_the_one_at_the_adapted_weights() -> None:
 def test_all_tasks_at_once_equal_a_loop_over_tasks_at_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     objective, theta, sizes = problem("tanh", 2)
     together = objective.adapt(theta, sizes).thetas[-1]
+    assert torch.equal(together, objective.adapted(theta, sizes))
     for k in range(TASKS):
         parts = [
             replace(data, **{name: getattr(data, name)[k : k + 1] for name in ("obs", "action")})
