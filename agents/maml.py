@@ -57,6 +57,9 @@ class MamlConfig:
     """Log deviation of the first policy's actions."""
     outer: Literal["trpo", "ppo"] = "trpo"
     """The meta-update."""
+    outer_normalisation: Literal["task", "batch"] = "task"
+    """Advantages of the meta-update have unit deviation in each task, or over the batch: then a task counts by what
+    there is to win in it."""
     max_kl: float = 0.01
     """TRPO: bound on the mean KL from the adapted policies that collected the data."""
     conjugate_gradient_steps: int = 10
@@ -141,8 +144,8 @@ class Maml:
         """[S, P]: the step size of every weight."""
         return self.layout.spread(self.step_sizes)
 
-    def step_data(self, trajectories: Trajectories) -> StepData:
-        """Advantages over the linear baseline, normalised for each task; the horizon is the end of what counts."""
+    def step_data(self, trajectories: Trajectories, normalisation: Literal["task", "batch"] = "task") -> StepData:
+        """Advantages over the linear baseline, normalised; the horizon is the end of what counts."""
         config, valid = self.config, trajectories.valid
         returns = discounted_returns(trajectories.reward, config.discount)
         baseline = linear_baseline(trajectories.obs, returns, valid)
@@ -158,7 +161,7 @@ class Maml:
             obs=_by_task(trajectories.obs),
             action=_by_task(trajectories.action),
             log_prob=_by_task(trajectories.log_prob),
-            advantage=_by_task(normalised(advantage, valid, (0, 2))),
+            advantage=_by_task(normalised(advantage, valid, (0, 2) if normalisation == "task" else (0, 1, 2))),
             valid=_by_task(valid),
             episodes=valid.shape[2],
         )
@@ -179,7 +182,8 @@ class Maml:
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
         config = self.config
-        inner, outer = [self.step_data(played) for played in rounds[:-1]], self.step_data(rounds[-1])
+        inner = [self.step_data(played) for played in rounds[:-1]]
+        outer = self.step_data(rounds[-1], config.outer_normalisation)
         clip_range = config.clip_range if config.outer == "ppo" else None
         objective = MetaObjective(self.layout, inner, outer, first_order=config.first_order, clip_range=clip_range)
         with torch.no_grad():

@@ -46,18 +46,25 @@ BANDIT = {
     "reward_scale": 1.0,
     "learning_rate": 2e-3,
 }
-PUBLISHED_PROTOCOL = {"hidden_sizes": [100, 100], "episodes_per_step": 20}
-CHEETAH = {
-    **PUBLISHED_PROTOCOL,
-    "discount": 0.98,
-    "gae_lambda": 0.95,
-    "max_kl": 0.04,
-    "curvature_stride": 20,
-}
+MAML = {"hidden_sizes": [100, 100], "episodes_per_step": 20, "discount": 0.98, "gae_lambda": 0.95}
+CHEETAH = {**MAML, "max_kl": 0.04, "curvature_stride": 20}
 RUNS = (
     Run("rl2-bandit", "rl2", "bandit", 6_000_000, settings=BANDIT),
     Run("rl2-bandit-10x10", "rl2", "bandit-10x10", 10_000_000, settings=BANDIT),
-    Run("maml-point", "maml", "point", 20_000_000, settings=PUBLISHED_PROTOCOL),
+    Run(
+        "maml-point",
+        "maml",
+        "point",
+        16_000_000,
+        settings={
+            **MAML,
+            "initial_log_std": 0.3,
+            "meta_batch_size": 40,
+            "max_kl": 0.03,
+            "outer_normalisation": "batch",
+            "curvature_stride": 10,
+        },
+    ),
     Run(
         "maml-cheetah-dir-2017",
         "maml",
@@ -69,8 +76,8 @@ RUNS = (
         "maml-cheetah-vel-2017",
         "maml",
         "cheetah-vel-2017",
-        25_000_000,
-        settings={**CHEETAH, "initial_log_std": -0.7, "meta_batch_size": 20},
+        50_000_000,
+        settings={**CHEETAH, "initial_log_std": -0.7, "meta_batch_size": 20, "outer_normalisation": "batch"},
     ),
 )
 

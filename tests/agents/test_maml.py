@@ -279,6 +279,17 @@ def test_what_the_update_calls_the_adapted_weights_acted_in_the_rollout() -> Non
     assert torch.allclose(ratio, torch.ones_like(ratio), atol=1e-5)
 
 
+def test_advantages_have_unit_deviation_in_each_task_or_over_the_batch() -> None:
+    family = ProbeFamily()
+    maml = Maml(MamlConfig(), 3, 1, family.horizon, torch.Generator().manual_seed(0))
+    batch = TaskBatch(family, family.sample("train", 3, np.random.default_rng(0)), 4, threads=1)
+    played = round_of(maml, maml.fresh(3, 4, torch.Generator().manual_seed(1)), batch, 0)
+    by_task, over_batch = maml.step_data(played).advantage, maml.step_data(played, "batch").advantage
+    assert torch.allclose(by_task.std(1, correction=0), torch.ones(3), atol=1e-4)
+    assert float(over_batch.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+    assert float(over_batch.std(1, correction=0).std()) > 1e-3
+
+
 def test_adapting_leaves_the_agent_and_the_given_memory_alone() -> None:
     family = ProbeFamily()
     maml = Maml(MamlConfig(), 3, 1, family.horizon, torch.Generator().manual_seed(0))
