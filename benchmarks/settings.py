@@ -19,6 +19,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("maml", "cheetah-vel-2017"): {
         **{"hidden_sizes": [100, 100], "meta_batch_size": 20, "episodes_per_step": 20},
         **{"discount": 0.98, "gae_lambda": 0.95, "initial_log_std": -0.7, "max_kl": 0.04, "curvature_stride": 20},
+        "outer_normalisation": "batch",
     },
     ("rl2", "grasp"): {"hidden_size": 96, "meta_batch_size": 64, "trials_per_task": 1, "episodes_per_trial": 4},
     ("rl2", "terrain"): {"hidden_size": 64, "meta_batch_size": 40, "trials_per_task": 1, "episodes_per_trial": 2},
