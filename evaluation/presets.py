@@ -75,11 +75,11 @@ class Preset:
         return " ".join(words)
 
     def narrowed(self, families: Sequence[str] | None, arms: Sequence[str] | None) -> Preset:
-        """The same with other families or arms; films show those of its arms that are left. Raises `UserError`."""
+        """The same with other families or arms; films are left out where one of their arms is. Raises `UserError`."""
         families, arms = tuple(families or self.families), tuple(arms or self.arms)
         for family in families:
             make_family(family)
-        return replace(self, families=families, arms=arms, film=tuple(arm for arm in self.film if arm in arms))
+        return replace(self, families=families, arms=arms, film=self.film if set(self.film) <= set(arms) else ())
 
     def __post_init__(self) -> None:
         for field in ("seeds", "tasks", "episodes"):

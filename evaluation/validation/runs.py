@@ -76,8 +76,14 @@ RUNS = (
         "maml-cheetah-vel-2017",
         "maml",
         "cheetah-vel-2017",
-        50_000_000,
-        settings={**CHEETAH, "initial_log_std": -0.7, "meta_batch_size": 20, "outer_normalisation": "batch"},
+        40_000_000,
+        settings={
+            **CHEETAH,
+            "activation": "relu",
+            "initial_log_std": -0.5,
+            "meta_batch_size": 20,
+            "outer_normalisation": "batch",
+        },
     ),
 )
 

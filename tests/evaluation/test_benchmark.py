@@ -196,6 +196,8 @@ def test_a_preset_narrowed_says_how_to_ask_for_it() -> None:
     assert (narrow.families, narrow.arms, narrow.film) == (("point",), ("maml", "random"), ())
     assert narrow.command == "demo --families point --arms maml random"
     assert find_preset("demo").narrowed(None, None).command == "demo"
+    assert find_preset("demo").narrowed(None, ["ppo", "random"]).film == ()
+    assert find_preset("demo").narrowed(["point"], None).film == ("rl2", "ppo")
     with pytest.raises(UserError, match="no family is called 'pont': did you mean 'point'"):
         find_preset("demo").narrowed(["pont"], None)
     with pytest.raises(UserError, match="no arm is called 'sac'"):
