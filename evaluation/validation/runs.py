@@ -76,7 +76,7 @@ RUNS = (
         "maml-cheetah-vel-2017",
         "maml",
         "cheetah-vel-2017",
-        40_000_000,
+        65_000_000,
         settings={
             **CHEETAH,
             "activation": "relu",
