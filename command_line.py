@@ -248,8 +248,8 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
         "fast, under a minute: MAML's derivatives against central differences and a second implementation;\n"
         "surrogates in expectation; TRPO's bound; advantages by hand; RL2's memory. full adds what trained agents\n"
         "reach: RL2 beside the Bayes-optimal value of the bandit, MAML beside the returns published in 2017. Agents\n"
-        "that are not in --runs are trained first, half an hour to an hour in all; an interrupted training goes on. Exits with 1\n"
-        "where a check failed, and names it.",
+        "that are not in --runs are trained first, all of them in about an hour; an interrupted training goes on.\n"
+        "Exits with 1 where a check failed, and names it.",
         "quickstudy validate",
     )
     this.add_argument("mode", metavar="MODE", nargs="?", choices=MODES, default="fast", help="fast (default) or full")
