@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
+from envs.terrain_scene import add_sky
+
 MARKS = 20  # arrows on the ground of a picture
 
 GROUND_COLOR, LINE_COLOR = [0.80, 0.83, 0.82], [0.72, 0.76, 0.76]
@@ -41,15 +43,7 @@ def dress(spec: mujoco.MjSpec, eye: Sequence[float], heading: float, spacing: fl
 
 
 def _lay_ground(spec: mujoco.MjSpec) -> None:
-    spec.add_texture(
-        name="sky",
-        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.80, 0.88, 0.95],
-        rgb2=[0.33, 0.48, 0.66],
-        width=256,
-        height=1536,
-    )
+    add_sky(spec)
     spec.add_texture(
         name="ground",
         type=mujoco.mjtTexture.mjTEXTURE_2D,

@@ -20,15 +20,7 @@ def dress(spec: mujoco.MjSpec, course: Course) -> None:
     quality.shadowsize, quality.offsamples = 4096, 8
     headlight.ambient, headlight.diffuse, headlight.specular = [0.42] * 3, [0.28] * 3, [0.05] * 3
     spec.visual.map.shadowclip = 0.8
-    spec.add_texture(
-        name="sky",
-        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.80, 0.88, 0.95],
-        rgb2=[0.33, 0.48, 0.66],
-        width=256,
-        height=1536,
-    )
+    add_sky(spec)
     picture = (255.0 * ground_picture(course)[::-1]).astype(np.uint8)  # a texture's first row lies at the left side
     texture = spec.add_texture(name="ground", type=mujoco.mjtTexture.mjTEXTURE_2D)
     texture.height, texture.width, texture.nchannel = picture.shape
@@ -80,3 +72,16 @@ def _resample(heights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     u, v = (x - FIELD_X[0]) / CELL, (y - FIELD_Y[0]) / CELL
     rows = np.stack([np.interp(u, np.arange(COLUMNS), row) for row in heights])
     return np.stack([np.interp(v, np.arange(ROWS), column) for column in rows.T], axis=1)
+
+
+def add_sky(spec: mujoco.MjSpec) -> None:
+    """A clear day."""
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.80, 0.88, 0.95],
+        rgb2=[0.33, 0.48, 0.66],
+        width=256,
+        height=1536,
+    )
