@@ -16,7 +16,7 @@ from envs.surfaces import SurfaceKind, surface_height
 Layout = Literal["wall", "bridge", "lanes", "pits", "chicane"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-FINISH_X = 2.8
+FINISH_X = 2.5
 FIELD_X = (-1.0, 5.0)
 FIELD_Y = (-2.0, 2.0)
 CELL = 0.1  # of the grid of heights; a foot's contact is tested against every cell under it, so small cells are slow

@@ -40,12 +40,12 @@ class GraspFamily(TaskFamily[GraspTask]):
     """Objects on a table, each with a part that can be held."""
 
     name = "grasp"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     task_type: ClassVar[type[Task]] = GraspTask
     parameters = PARAMETERS
     horizon = 40
-    timestep = 0.005
-    frame_skip = 16
+    timestep = 0.008
+    frame_skip = 10
     observation_size = 24
     action_size = 5
     reset_noise_size = 6

@@ -47,8 +47,8 @@ class TaskBatch:
     """K tasks x E environments, ordered by task: environment n runs task n // E.
 
     `env_steps` counts the control steps of environments that were not frozen, since construction; `faults` counts the
-    episodes that a diverged simulation or a non-finite action ended (not those that the family ended). `privileged`
-    appends the task's features to every observation, for the oracle.
+    episodes that a diverged simulation or a non-finite action ended (not those that the family ended). `features`
+    [K, F] describe the tasks; `privileged` appends them to every observation, for the oracle.
     """
 
     def __init__(
@@ -100,8 +100,7 @@ class TaskBatch:
             step=np.zeros(self.size, dtype=np.int64),
             scratch={},
         )
-        if self.privileged:
-            self._features = np.repeat(np.stack([self.family.features(task) for task in tasks]), repeat, axis=0)
+        self.features = np.stack([self.family.features(task) for task in tasks])
         self._keys = [task.key for task in tasks]
         self._frozen = np.zeros(self.size, dtype=bool)
         self._success = np.zeros(self.size, dtype=bool)  # as of the last step that was not frozen
@@ -193,6 +192,7 @@ class TaskBatch:
     def _observe(self) -> np.ndarray:
         observation = self.family.observe(self.sim).astype(np.float32)
         if self.privileged:
-            observation = np.concatenate([observation, self._features], axis=1, dtype=np.float32)
+            features = np.repeat(self.features, self.num_episodes, axis=0)
+            observation = np.concatenate([observation, features], axis=1, dtype=np.float32)
         observation[self._frozen] = 0.0
         return observation

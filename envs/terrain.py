@@ -61,7 +61,7 @@ class TerrainFamily(TaskFamily[TerrainTask]):
     """
 
     name = "terrain"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     task_type: ClassVar[type[Task]] = TerrainTask
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("surface", "", "kind of ground", SURFACE_KINDS[:-1], SURFACE_KINDS),
@@ -81,7 +81,7 @@ class TerrainFamily(TaskFamily[TerrainTask]):
             ((-0.8, -0.4), (0.4, 0.8)),
         ),
     )
-    horizon = 100
+    horizon = 80
     timestep: ClassVar[float] = 0.008
     frame_skip: ClassVar[int] = 2
     control_repeat: ClassVar[int] = 5
