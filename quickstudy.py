@@ -150,7 +150,7 @@ def _untrained(name: str, family: TaskFamily[Any], seed: int) -> Any:
     from agents.catalogue import agent_class, make_agent
 
     config = agent_class(name).config_type()
-    return make_agent(name, config, family.observation_size, family.action_size, family.horizon, seed)
+    return make_agent(name, config, family, seed)
 
 
 def benchmark(args: argparse.Namespace) -> int:
@@ -159,6 +159,18 @@ def benchmark(args: argparse.Namespace) -> int:
 
     preset = find_preset(args.preset).narrowed(args.families, args.arms)
     run_benchmark(preset, args.out, runs=args.runs, threads=args.threads)
+    return 0
+
+
+def headroom(args: argparse.Namespace) -> int:
+    from envs.families import make_family
+    from evaluation.headroom import Plan, measure_headroom
+
+    family = make_family(args.family)
+    label = f"{family.name}-{family.version}"  # another version is another family
+    plan = Plan(args.family, args.seeds, args.tasks, tuple(dict.fromkeys(args.splits)), args.steps)
+    runs, out = args.runs or Path("runs") / "headroom" / label, args.out or OUT / f"headroom-{label}"
+    measure_headroom(plan, runs, out, threads=args.threads)
     return 0
 
 
@@ -199,6 +211,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": evaluate,
     "render": render,
     "benchmark": benchmark,
+    "headroom": headroom,
     "report": report,
     "validate": validate,
     "doctor": examine_machine,

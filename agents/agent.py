@@ -13,7 +13,23 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from envs.task import TaskFamily
+
 M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What an agent is built for: numbers in an observation, an action and a task's features; steps an episode."""
+
+    observation: int
+    action: int
+    features: int
+    horizon: int
+
+    @classmethod
+    def of(cls, family: TaskFamily[Any]) -> Sizes:
+        return cls(family.observation_size, family.action_size, family.feature_size, family.horizon)
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,8 @@ class Trajectories:
 
     obs [T, K, E, O], action [T, K, E, A], reward, log_prob, value [T, K, E] float32; terminated, truncated [T, K, E]
     bool; final_obs [K, E, O] is what followed the last step; success [K, E] bool is that of the last step; terms
-    {name: [K, E]} are the episode's sums of each reward term. From the step after `terminated` on an environment is
+    {name: [K, E]} are the episode's sums of each reward term; features [K, F] describe the tasks, for those who learn
+    from being told afterwards. From the step after `terminated` on an environment is
     frozen: see `valid`.
     """
 
@@ -54,6 +71,7 @@ class Trajectories:
     final_obs: Tensor
     success: Tensor
     terms: dict[str, Tensor]
+    features: Tensor
 
     @property
     def valid(self) -> Tensor:
@@ -109,7 +127,7 @@ class Agent(Protocol[M]):
 class Learner(Agent[M], Protocol[M]):
     """An agent that can be meta-trained. One iteration collects `rounds` rounds, adapting between them, then updates.
 
-    config: the frozen dataclass that, with the observation and action sizes, rebuilds the agent.
+    config: the frozen dataclass that, with the family's sizes, rebuilds the agent.
     meta_batch_size: tasks per iteration; train_episodes: environments per task per round.
     """
 
@@ -138,10 +156,11 @@ class Learner(Agent[M], Protocol[M]):
 
 
 def concatenate(rounds: list[Trajectories]) -> Trajectories:
-    """Rounds one after the other along time: [R * T, K, E, ...]; final_obs and success are the last round's."""
+    """Rounds one after the other along time: [R * T, K, E, ...]; what is not of steps is the last round's."""
+    last = ("final_obs", "success", "terms", "features")
     joined: dict[str, Any] = {
         field.name: torch.cat([getattr(r, field.name) for r in rounds], dim=0)
         for field in fields(Trajectories)
-        if field.name not in ("final_obs", "success", "terms")
+        if field.name not in last
     }
-    return Trajectories(**joined, final_obs=rounds[-1].final_obs, success=rounds[-1].success, terms=rounds[-1].terms)
+    return Trajectories(**joined, **{name: getattr(rounds[-1], name) for name in last})

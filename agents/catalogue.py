@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
+
+if TYPE_CHECKING:
+    from envs.task import TaskFamily
 
 AGENTS = {
     "maml": "agents.maml:Maml",
@@ -30,9 +33,10 @@ def agent_class(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def make_agent(name: str, config: Any, observation_size: int, action_size: int, horizon: int, seed: int) -> Any:
-    """An untrained agent. `observation_size` is that of the batch it will act in (features included if privileged)."""
+def make_agent(name: str, config: Any, family: TaskFamily[Any], seed: int) -> Any:
+    """An untrained agent for tasks of a family."""
     import torch  # here, so that the names above are known in no time
 
-    generator = torch.Generator().manual_seed(seed)
-    return agent_class(name)(config, observation_size, action_size, horizon, generator)
+    from agents.agent import Sizes
+
+    return agent_class(name)(config, Sizes.of(family), torch.Generator().manual_seed(seed))

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from agents import gaussian_policy
 from agents.advantages import discounted_returns, generalized_advantages, linear_baseline, normalised
-from agents.agent import Decision, Trajectories, Transition
+from agents.agent import Decision, Sizes, Trajectories, Transition
 from agents.meta_gradient import MetaObjective, StepData
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
 from agents.policy_derivatives import Layout, forward
@@ -99,11 +99,9 @@ class Maml:
     privileged: ClassVar[bool] = False
     config_type: ClassVar[type] = MamlConfig
 
-    def __init__(
-        self, config: MamlConfig, observation_size: int, action_size: int, horizon: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: MamlConfig, sizes: Sizes, generator: torch.Generator) -> None:
         self.config = config
-        self.layout = Layout((observation_size, *config.hidden_sizes, action_size), config.activation)
+        self.layout = Layout((sizes.observation, *config.hidden_sizes, sizes.action), config.activation)
         first = gaussian_policy.initial_params(self.layout.sizes, config.initial_log_std, generator)
         self.theta = self.layout.flatten(first)
         # One step size per inner step and weight tensor.

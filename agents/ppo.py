@@ -25,7 +25,7 @@ from torch import Tensor
 
 from agents import gaussian_policy
 from agents.advantages import masked_mean
-from agents.agent import Decision, Trajectories, Transition
+from agents.agent import Decision, Sizes, Trajectories, Transition
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
 from envs.errors import check_range
 
@@ -96,20 +96,19 @@ class _PPO:
     privileged: ClassVar[bool] = False
     config_type: ClassVar[type] = PPOConfig
 
-    def __init__(
-        self, config: PPOConfig, observation_size: int, action_size: int, horizon: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: PPOConfig, sizes: Sizes, generator: torch.Generator) -> None:
         self.config = config
-        self._sizes = (observation_size, action_size, horizon)
+        self._sizes = sizes
+        self._observation_size = sizes.observation + (sizes.features if self.privileged else 0)
         self.model = self._new_model(config.batch_size, generator)
 
     def _new_model(self, batch_size: int, generator: torch.Generator) -> stable_baselines3.PPO:
-        config, (observation_size, action_size, horizon) = self.config, self._sizes
+        config, sizes = self.config, self._sizes
         model = stable_baselines3.PPO(
             "MlpPolicy",
             env=None,  # type: ignore[arg-type]  # rounds are collected outside; only the spaces below matter
             learning_rate=config.learning_rate,
-            n_steps=horizon,
+            n_steps=sizes.horizon,
             batch_size=batch_size,
             n_epochs=config.epochs,
             gamma=config.discount,
@@ -127,8 +126,8 @@ class _PPO:
             device="cpu",
             _init_setup_model=False,
         )
-        model.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
-        model.action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
+        model.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self._observation_size,), np.float32)
+        model.action_space = gymnasium.spaces.Box(-1.0, 1.0, (sizes.action,), np.float32)
         model.n_envs = 1
         with torch.random.fork_rng(devices=[]):  # stable-baselines3 draws weights from torch's global generator
             torch.manual_seed(_draw_seed(generator))
@@ -313,6 +312,7 @@ def _of_task(data: Trajectories, k: int) -> Trajectories:
         final_obs=data.final_obs[one],
         success=data.success[one],
         terms={name: value[one] for name, value in data.terms.items()},
+        features=data.features[one],
     )
 
 

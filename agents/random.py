@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from agents.agent import Decision, Trajectories, Transition
+from agents.agent import Decision, Sizes, Trajectories, Transition
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,9 @@ class RandomAgent:
     config_type: ClassVar[type] = RandomConfig
     episodes_per_round = 1
 
-    def __init__(
-        self, config: RandomConfig, observation_size: int, action_size: int, horizon: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: RandomConfig, sizes: Sizes, generator: torch.Generator) -> None:
         self.config = config
-        self._action_size = action_size
+        self._action_size = sizes.action
 
     def fresh(self, k: int, e: int, generator: torch.Generator) -> RandomMemory:
         return RandomMemory(generator)

@@ -3,6 +3,10 @@
 A trial is several episodes of one task. The GRU reads observation, last action, last reward and whether an episode just
 ended; its state is kept over the episodes of a trial and is fresh at the next. PPO maximises the return of the whole
 trial, so that exploring early is paid for by what it earns later.
+
+In meta-training the tasks are known, and two things learn from that which nobody has to know later: the critic, a
+network of its own, is told the task's features (arXiv 1710.06542), and a linear map reads them out of the GRU's state,
+so that the state comes to hold what can be known of the task (arXiv 1905.06424). The policy reads that belief too.
 """
 
 from __future__ import annotations
@@ -10,23 +14,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from agents import gaussian_policy
 from agents.advantages import generalized_advantages, masked_mean, normalised
-from agents.agent import Decision, Trajectories, Transition, concatenate
+from agents.agent import Decision, Sizes, Trajectories, Transition, concatenate
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
-from agents.recurrent import GRU, tanh
+from agents.recurrent_networks import Critic, RecurrentPolicy, initialise
 from envs.errors import check_range
+
+STEP_FACTOR = 1.2  # by which the policy's step size changes after an update that went too far or not far enough
 
 
 @dataclass(frozen=True)
 class RL2Config:
     hidden_size: int = 128
     """Units of the GRU and of the layer that feeds it."""
+    head_size: int = 128
+    """Units of the layers behind the GRU: one in the policy, two in the critic."""
     episodes_per_trial: int = 4
     """Episodes of one task that a trial holds."""
     meta_batch_size: int = 40
@@ -40,31 +48,35 @@ class RL2Config:
     gae_lambda: float = 0.95
     """Advantage horizon, over the whole trial."""
     learning_rate: float = 1e-3
-    """Adam's step size."""
+    """Adam's step size; the policy's is only the first one, see `desired_kl`."""
     epochs: int = 4
-    """Passes over the trials in one update."""
+    """Passes over the trials in one update, of the policy and of the critic."""
     minibatches: int = 8
     """Parts into which each pass splits the trials."""
     clip_range: float = 0.2
     """PPO's bound on the likelihood ratio."""
-    target_kl: float = 0.03
-    """A pass stops the update once the mean KL from the old policy is above this."""
-    value_coefficient: float = 0.5
-    """Weight of the value loss, which is in units of the variance of its targets."""
+    critic_batch_size: int = 500
+    """Steps of one gradient step of the critic; the policy's are whole trials."""
+    desired_kl: float = 0.0125
+    """Mean KL of an update from the policy before it. The policy's step size falls by a factor of 1.2 after an update
+    that went twice as far, and rises by it, up to `learning_rate`, after one that went half as far."""
+    belief_coefficient: float = 0.1
+    """Weight of the squared error with which the GRU's state tells the task's features; 0 lets it learn from reward
+    alone."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     max_grad_norm: float = 0.5
-    """Bound on the gradient's norm."""
+    """Bound on the gradient's norm, of the policy and of the critic apart."""
     initial_log_std: float = -0.5
     """Log deviation of the first policy's actions."""
 
     def __post_init__(self) -> None:
-        sizes = ("hidden_size", "episodes_per_trial", "meta_batch_size", "trials_per_task", "epochs", "minibatches")
-        check_range(self, 1, math.inf, *sizes)
+        sizes = ("hidden_size", "head_size", "episodes_per_trial", "meta_batch_size", "trials_per_task")
+        check_range(self, 1, math.inf, *sizes, "epochs", "minibatches", "critic_batch_size")
         check_range(self, 0, 1, "discount", "gae_lambda")
         check_range(self, 0, math.inf, "reward_scale")
-        check_range(self, 1e-8, math.inf, "learning_rate", "clip_range", "target_kl", "max_grad_norm")
-        check_range(self, 0, math.inf, "value_coefficient", "entropy_coefficient")
+        check_range(self, 1e-8, math.inf, "learning_rate", "clip_range", "desired_kl", "max_grad_norm")
+        check_range(self, 0, math.inf, "belief_coefficient", "entropy_coefficient")
         check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
 
 
@@ -83,59 +95,29 @@ class RL2Memory:
     """The memory with which the present episode began; None in the first."""
 
 
-class RecurrentActorCritic(nn.Module):
-    """[L, N, I] -> action mean [L, N, A], value [L, N] and the last hidden state [N, H]; L steps of N trials."""
-
-    def __init__(self, input_size: int, action_size: int, config: RL2Config) -> None:
-        super().__init__()
-        size = config.hidden_size
-        self.encoder = nn.Linear(input_size, size)
-        self.gru = GRU(size, size)
-        self.mean = nn.Linear(size, action_size)
-        self.value = nn.Linear(size, 1)
-        self.log_std = nn.Parameter(torch.full((action_size,), config.initial_log_std))
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Orthogonal weights and zero biases."""
-        for name, parameter in self.named_parameters():
-            if name.startswith("gru.weight"):
-                for block in parameter.data.chunk(3):
-                    nn.init.orthogonal_(block, generator=generator)
-            elif name.endswith("weight"):
-                nn.init.orthogonal_(parameter, 0.01 if name.startswith("mean") else 1.0, generator=generator)
-            elif name.endswith("bias") or "bias" in name:
-                nn.init.zeros_(parameter)
-
-    def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = self.gru(tanh(self.encoder(inputs)), hidden)
-        return *self._heads(features), features[-1]
-
-    def step(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same for one step: inputs [N, I] -> action mean [N, A], value [N] and hidden state [N, H]."""
-        following = self.gru.step(tanh(self.encoder(inputs)), hidden)
-        return *self._heads(following), following
-
-    def _heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return self.mean(features), self.value(features).squeeze(-1)
-
-
 class RL2:
-    """The agent and its PPO learner. The value head predicts returns times (1 - discount), which are of order one."""
+    """The agent and its PPO learner. The critic predicts returns times (1 - discount), which are of order one."""
 
     name: ClassVar[str] = "rl2"
     privileged: ClassVar[bool] = False
     config_type: ClassVar[type] = RL2Config
     episodes_per_round = 1
 
-    def __init__(
-        self, config: RL2Config, observation_size: int, action_size: int, horizon: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: RL2Config, sizes: Sizes, generator: torch.Generator) -> None:
         self.config = config
-        self._action_size = action_size
+        self._action_size = sizes.action
+        self._input_size = sizes.observation + sizes.action + 2
         with torch.random.fork_rng(devices=[]):  # modules draw their first weights from torch's global generator
-            self.network = RecurrentActorCritic(observation_size + action_size + 2, action_size, config)
-        self.network.initialise(generator)
-        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
+            self.policy = RecurrentPolicy(self._input_size, config.hidden_size, config.head_size, sizes)
+            self.critic = Critic(self._input_size, config.hidden_size, config.head_size, sizes)
+        self._networks = {"policy": self.policy, "critic": self.critic}
+        for network in self._networks.values():
+            initialise(network, generator)
+        nn.init.constant_(self.policy.log_std, config.initial_log_std)
+        self._optimisers = {
+            part: torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
+            for part, network in self._networks.items()
+        }
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
@@ -153,12 +135,12 @@ class RL2:
         k, e = obs.shape[:2]
         inputs = torch.cat([obs.reshape(k * e, -1), memory.action, memory.reward, memory.done], dim=-1)
         with torch.no_grad():
-            mean, value, hidden = self.network.step(inputs, memory.hidden)
+            mean, hidden = self.policy.step(inputs, memory.hidden)
             log_std = self._log_std()
             action = gaussian_policy.sample(mean, log_std, memory.generator) if explore else mean
             log_prob = gaussian_policy.log_prob(mean, log_std, action)
-        decision = Decision(action.reshape(k, e, -1), log_prob.reshape(k, e), value.reshape(k, e))
-        return decision, replace(memory, hidden=hidden)
+        value = torch.zeros(k, e)  # the critic speaks up when the trial is over
+        return Decision(action.reshape(k, e, -1), log_prob.reshape(k, e), value), replace(memory, hidden=hidden)
 
     def observe(self, memory: RL2Memory, transition: Transition) -> RL2Memory:
         n = len(memory.hidden)
@@ -183,7 +165,7 @@ class RL2:
         return replace(following, at_start=following)
 
     def _log_std(self) -> Tensor:
-        return self.network.log_std.clamp(min=gaussian_policy.MIN_LOG_STD)
+        return self.policy.log_std.clamp(min=gaussian_policy.MIN_LOG_STD)
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
@@ -206,77 +188,128 @@ class RL2:
         reward = trial.reward * self.config.reward_scale
         feedback = torch.cat([trial.action, reward.unsqueeze(-1), done.unsqueeze(-1)], dim=-1)
         earlier = torch.cat([torch.zeros_like(feedback[:1]), feedback[:-1]])
-        return torch.cat([trial.obs, earlier], dim=-1).reshape(steps, -1, self.network.encoder.in_features)
+        return torch.cat([trial.obs, earlier], dim=-1).reshape(steps, -1, self._input_size)
 
-    def advantages(self, trial: Trajectories) -> Tensor:
-        """[L, K, E] in units of the value head: they run over the episodes of the trial and stop at its end."""
+    def known_to_critic(self, trial: Trajectories) -> Tensor:
+        """[L, N, I + H + F] the inputs, the states and the features of each step."""
+        inputs = self.replay_inputs(trial)
+        features = trial.features.repeat_interleave(trial.reward.shape[2], dim=0)  # of the task of each trial
+        with torch.no_grad():
+            _, states = self.policy(inputs, torch.zeros(inputs.shape[1], self.config.hidden_size))
+        return torch.cat([inputs, states, features.expand(len(inputs), -1, -1)], dim=-1)
+
+    def advantages(self, trial: Trajectories, values: Tensor) -> Tensor:
+        """[L, K, E] in units of the critic; they run over the episodes of the trial and stop at its end."""
         scale = 1.0 - self.config.discount
         nothing = torch.zeros_like(trial.reward[0])
         never = torch.zeros_like(trial.terminated)
         return generalized_advantages(
-            trial.reward * scale, trial.value, nothing, never, self.config.discount, self.config.gae_lambda
+            trial.reward * scale, values, nothing, never, self.config.discount, self.config.gae_lambda
         )
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
-        config, trial = self.config, concatenate(rounds)
-        steps = len(trial.obs)
-        inputs, valid = self.replay_inputs(trial), trial.valid_within(len(rounds)).reshape(steps, -1)
-        advantage = self.advantages(trial).reshape(steps, -1)
-        target = advantage + trial.value.reshape(steps, -1)
-        variance = target[valid].var().clamp(min=1e-8)  # makes the value loss free of the reward's scale
-        advantage = normalised(advantage, valid, (0, 1))
-        action, old_log_prob = trial.action.reshape(steps, -1, self._action_size), trial.log_prob.reshape(steps, -1)
-
-        sums: dict[str, list[Tensor]] = {
-            "policy_gradient_loss": [],
-            "value_loss": [],
-            "clip_fraction": [],
-            "grad_norm": [],
+        trial, valid = concatenate(rounds), concatenate(rounds).valid_within(len(rounds))
+        known = self.known_to_critic(trial)
+        with torch.no_grad():
+            value = self.critic(known).reshape(trial.reward.shape)
+        advantage = self.advantages(trial, value)
+        target = advantage + value
+        explained = 1 - advantage[valid].var() / target[valid].var().clamp(min=1e-8)
+        value_loss = self._fit_critic(known[valid.flatten(1)], target[valid], generator)
+        return {
+            **self._improve_policy(trial, normalised(advantage, valid, (0, 1, 2)), valid, generator),
+            "train/value_loss": value_loss,
+            "train/explained_variance": float(explained),
         }
+
+    def _fit_critic(self, known: Tensor, target: Tensor, generator: torch.Generator) -> float:
+        """Passes over steps known [M, ...] with values target [M]; the mean loss, in units of the targets' variance."""
+        config, losses = self.config, []
+        variance = target.var().clamp(min=1e-8)  # makes the loss free of the reward's scale
+        for _ in range(config.epochs):
+            for part in torch.randperm(len(target), generator=generator).split(config.critic_batch_size):
+                loss = (self.critic(known[part]) - target[part]).square().mean() / variance
+                self._descend("critic", loss)
+                losses.append(loss.detach())
+        return float(torch.stack(losses).mean())
+
+    def _improve_policy(
+        self, trial: Trajectories, advantage: Tensor, valid: Tensor, generator: torch.Generator
+    ) -> dict[str, float]:
+        """PPO's passes over whole trials; the policy's metrics."""
+        config, inputs = self.config, self.replay_inputs(trial)
+        features = trial.features.repeat_interleave(trial.reward.shape[2], dim=0)
+        action, old_log_prob = trial.action.flatten(1, 2), trial.log_prob.flatten(1)
+        advantage, valid = advantage.flatten(1), valid.flatten(1)
+        rows: list[Tensor] = []
         kls: list[float] = []
         for _ in range(config.epochs):
-            order = torch.randperm(inputs.shape[1], generator=generator)
             kl_of_pass: list[Tensor] = []
-            for part in order.chunk(config.minibatches):
-                hidden = torch.zeros(len(part), config.hidden_size)
-                mean, value, _ = self.network(inputs[:, part], hidden)
+            for part in torch.randperm(inputs.shape[1], generator=generator).chunk(config.minibatches):
+                mean, states = self.policy(inputs[:, part], torch.zeros(len(part), config.hidden_size))
                 log_prob = gaussian_policy.log_prob(mean, self._log_std(), action[:, part])
-                log_ratio = log_prob - old_log_prob[:, part]
-                ratio, weight = log_ratio.exp(), valid[:, part]
+                log_ratio, weight = log_prob - old_log_prob[:, part], valid[:, part]
+                ratio = log_ratio.exp()
                 surrogate = torch.minimum(
                     ratio * advantage[:, part],
                     ratio.clamp(1 - config.clip_range, 1 + config.clip_range) * advantage[:, part],
                 )
                 policy_loss = -masked_mean(surrogate, weight)
-                value_loss = masked_mean((value - target[:, part]) ** 2, weight) / variance
+                belief_error = (self.policy.belief(states) - features[part]).square().mean(-1)
+                belief_loss = masked_mean(belief_error, weight)
                 entropy = gaussian_policy.entropy(self._log_std())
-                loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
-                self._optimiser.zero_grad()
-                loss.backward()
-                norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
-                self._optimiser.step()
+                loss = policy_loss + config.belief_coefficient * belief_loss - config.entropy_coefficient * entropy
+                norm = self._descend("policy", loss)
                 with torch.no_grad():
                     kl_of_pass.append(masked_mean(ratio - 1 - log_ratio, weight))
                     clipped = masked_mean(((ratio - 1).abs() > config.clip_range).float(), weight)
-                for values, now in zip(sums.values(), (policy_loss, value_loss, clipped, norm), strict=True):
-                    values.append(now.detach())
+                    rows.append(torch.stack([policy_loss, belief_loss, clipped, norm]))
             kls.append(float(torch.stack(kl_of_pass).mean()))
-            if kls[-1] > config.target_kl:
+            if kls[-1] > 2.0 * config.desired_kl:
                 break
-        residual = target - trial.value.reshape(steps, -1)
-        explained = 1 - residual[valid].var() / variance
+        self._steer_step_size(kls[-1])
+        names = ("policy_gradient_loss", "belief_loss", "clip_fraction", "grad_norm")
         return {
-            **{f"train/{name}": float(torch.stack(values).mean()) for name, values in sums.items()},
+            **{f"train/{name}": float(x) for name, x in zip(names, torch.stack(rows).mean(0), strict=True)},
             "train/approx_kl": kls[-1],
             "train/passes": float(len(kls)),
+            "train/learning_rate": self._policy_group["lr"],
             "train/std": float(self._log_std().detach().exp().mean()),
-            "train/explained_variance": float(explained),
         }
 
+    @property
+    def _policy_group(self) -> dict[str, Any]:
+        """Adam's group of the policy's parameters, which holds the step size."""
+        return self._optimisers["policy"].param_groups[0]
+
+    def _steer_step_size(self, kl: float) -> None:
+        """As the adaptive schedule of arXiv 1707.02286, towards a KL of `desired_kl`."""
+        group, desired = self._policy_group, self.config.desired_kl
+        if kl > 2.0 * desired:
+            group["lr"] /= STEP_FACTOR
+        elif kl < 0.5 * desired:
+            group["lr"] = min(group["lr"] * STEP_FACTOR, self.config.learning_rate)
+
+    def _descend(self, part: str, loss: Tensor) -> Tensor:
+        """One step of Adam on the policy or the critic; the gradient's norm."""
+        self._optimisers[part].zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self._networks[part].parameters(), self.config.max_grad_norm)
+        self._optimisers[part].step()
+        return norm
+
     def state(self) -> dict[str, Tensor]:
-        weights = {f"policy/{name}": value.detach().clone() for name, value in self.network.state_dict().items()}
-        return weights | adam_state(self._optimiser, "optimiser")
+        weights = {
+            f"{part}/{name}": value.detach().clone()
+            for part, network in self._networks.items()
+            for name, value in network.state_dict().items()
+        }
+        moments = [adam_state(optimiser, f"{part}-optimiser") for part, optimiser in self._optimisers.items()]
+        step_size = {"policy-optimiser/learning_rate": torch.tensor(self._policy_group["lr"], dtype=torch.float64)}
+        return weights | moments[0] | moments[1] | step_size
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        load_tensors(self.network.state_dict(), "policy", state)
-        load_adam_state(self._optimiser, "optimiser", state)
+        for part, network in self._networks.items():
+            load_tensors(network.state_dict(), part, state)
+            load_adam_state(self._optimisers[part], f"{part}-optimiser", state)
+        self._policy_group["lr"] = float(state["policy-optimiser/learning_rate"])

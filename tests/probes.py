@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.agent import Decision, Trajectories, Transition
+from agents.agent import Decision, Sizes, Trajectories, Transition
 from envs.task import Parameter, Simulation, Task, TaskError, TaskFamily, uniform
 
 SLIDER = """
@@ -138,11 +138,9 @@ class ProbeLearner:
     privileged: ClassVar[bool] = False
     config_type: ClassVar[type] = ProbeConfig
 
-    def __init__(
-        self, config: ProbeConfig, observation_size: int, action_size: int, horizon: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: ProbeConfig, sizes: Sizes, generator: torch.Generator) -> None:
         self.config = config
-        self.gain = torch.rand(action_size, generator=generator).requires_grad_()
+        self.gain = torch.rand(sizes.action, generator=generator).requires_grad_()
         self.optimiser = torch.optim.Adam([self.gain], lr=config.learning_rate)
         self.updates = 0
         self.gain.grad = torch.zeros_like(self.gain)

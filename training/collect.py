@@ -47,6 +47,7 @@ def collect(
         final_obs=obs,
         success=_tensor(step.success, k, e),
         terms={name: _tensor(value, k, e) for name, value in terms.items()},
+        features=torch.from_numpy(batch.features),
     )
     return trajectories, memory
 

@@ -147,9 +147,8 @@ class LoadedAgent:
 def build_agent(config: RunConfig, family: TaskFamily[Any], name: str | None = None) -> Any:
     """The agent of a config before any training, by another of its names if asked."""
     kind = agent_class(name or config.agent)
-    observation_size = family.observation_size + (family.feature_size if kind.privileged else 0)
     seed = stream_seed(config.train.seed, "weights")
-    return make_agent(kind.name, config.agent_config, observation_size, family.action_size, family.horizon, seed)
+    return make_agent(kind.name, config.agent_config, family, seed)
 
 
 def load_agent(

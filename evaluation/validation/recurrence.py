@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from agents import gaussian_policy
-from agents.agent import Trajectories, Transition, concatenate
+from agents.agent import Sizes, Trajectories, Transition, concatenate
 from agents.rl2 import RL2, RL2Config, RL2Memory
 from envs.families import make_family
 from envs.simulation import TaskBatch
@@ -57,7 +57,7 @@ def untrained() -> RL2:
     config = RL2Config(hidden_size=16, episodes_per_trial=EPISODES, reward_scale=3.0)
     family = make_family(FAMILY)
     generator = torch.Generator().manual_seed(3)
-    return RL2(config, family.observation_size, family.action_size, family.horizon, generator)
+    return RL2(config, Sizes.of(family), generator)
 
 
 def play(agent: RL2, seed: int) -> Trial:
@@ -77,11 +77,12 @@ def replay(agent: RL2, trial: Trial) -> list[Check]:
     """What an update computes from a whole trial against what the rollout noted step by step."""
     whole = concatenate(trial.rounds)
     with torch.no_grad():
-        mean, value, _ = agent.network(agent.replay_inputs(whole), torch.zeros(K * E, agent.config.hidden_size))
-        log_std = agent.network.log_std.clamp(min=gaussian_policy.MIN_LOG_STD)
+        mean, states = agent.policy(agent.replay_inputs(whole), torch.zeros(K * E, agent.config.hidden_size))
+        log_std = agent.policy.log_std.clamp(min=gaussian_policy.MIN_LOG_STD)
         log_prob = gaussian_policy.log_prob(mean, log_std, whole.action.reshape(len(mean), K * E, -1))
     meaning = "one pass over the whole trial against the steps as they were played"
-    pairs = {"log-probabilities": (log_prob, whole.log_prob), "values": (value, whole.value)}
+    noted_states = torch.stack([memory.hidden for memory in trial.memories[1:]])
+    pairs = {"log-probabilities": (log_prob, whole.log_prob), "states": (states[:-1], noted_states)}
     return [
         close(
             f"RL²: replayed {name}",

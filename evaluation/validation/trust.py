@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import jacrev
 
-from agents.agent import Trajectories
+from agents.agent import Sizes, Trajectories
 from agents.maml import Maml, MamlConfig
 from agents.meta_gradient import StepData
 from agents.policy_derivatives import Activation
@@ -65,7 +65,7 @@ def kl_bound(updates: int = 4) -> list[Check]:
     """Meta-updates of the agent as it trains, on the bandit; each KL measured by the reference in float64."""
     config = MamlConfig(hidden_sizes=(16,), inner_steps=2, episodes_per_step=20, max_kl=MAX_KL, curvature_stride=1)
     family = make_family("bandit")
-    agent = Maml(config, family.observation_size, family.action_size, family.horizon, torch.Generator().manual_seed(0))
+    agent = Maml(config, Sizes.of(family), torch.Generator().manual_seed(0))
     reference = Reference(agent.layout.sizes, agent.layout.activation)
     divergences = []
     for number in range(updates):

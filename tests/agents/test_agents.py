@@ -26,9 +26,8 @@ FAMILY = ProbeFamily()
 
 def build(name: str, seed: int = 0) -> Any:
     cls = agent_class(name)
-    size = FAMILY.observation_size + (FAMILY.feature_size if cls.privileged else 0)
     config = cls.config_type(**SMALL.get(name, SMALL_PPO))
-    return make_agent(name, config, size, FAMILY.action_size, FAMILY.horizon, seed)
+    return make_agent(name, config, FAMILY, seed)
 
 
 def rounds_of(agent: Any, count: int, e: int, seed: int = 0) -> tuple[list[Any], Any]:

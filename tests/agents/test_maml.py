@@ -11,7 +11,7 @@ import torch
 from probes import ProbeFamily
 from torch import Tensor
 
-from agents.agent import Trajectories
+from agents.agent import Sizes, Trajectories
 from agents.gaussian_policy import kl_divergence, log_prob
 from agents.maml import Maml, MamlConfig, MamlMemory
 from agents.meta_gradient import Adaptation, MetaObjective, StepData
@@ -249,7 +249,7 @@ def round_of(maml: Maml, memory: MamlMemory, batch: TaskBatch, episode: int) -> 
 def test_training_makes_one_step_of_adaptation_pay(outer: str) -> None:
     family = ProbeFamily()
     config = MamlConfig(meta_batch_size=10, outer=outer, learning_rate=1e-2)  # type: ignore[arg-type]
-    maml = Maml(config, 3, 1, family.horizon, torch.Generator().manual_seed(0))
+    maml = Maml(config, Sizes.of(family), torch.Generator().manual_seed(0))
     gains = []
     for iteration in range(20):
         generator = torch.Generator().manual_seed(iteration)
@@ -266,7 +266,7 @@ def test_training_makes_one_step_of_adaptation_pay(outer: str) -> None:
 
 def test_what_the_update_calls_the_adapted_weights_acted_in_the_rollout() -> None:
     family = ProbeFamily()
-    maml = Maml(MamlConfig(), 3, 1, family.horizon, torch.Generator().manual_seed(0))
+    maml = Maml(MamlConfig(), Sizes.of(family), torch.Generator().manual_seed(0))
     batch = TaskBatch(family, family.sample("train", 2, np.random.default_rng(0)), 4, threads=1)
     memory = maml.fresh(2, 4, torch.Generator().manual_seed(1))
     before = round_of(maml, memory, batch, 0)
@@ -281,7 +281,7 @@ def test_what_the_update_calls_the_adapted_weights_acted_in_the_rollout() -> Non
 
 def test_advantages_have_unit_deviation_in_each_task_or_over_the_batch() -> None:
     family = ProbeFamily()
-    maml = Maml(MamlConfig(), 3, 1, family.horizon, torch.Generator().manual_seed(0))
+    maml = Maml(MamlConfig(), Sizes.of(family), torch.Generator().manual_seed(0))
     batch = TaskBatch(family, family.sample("train", 3, np.random.default_rng(0)), 4, threads=1)
     played = round_of(maml, maml.fresh(3, 4, torch.Generator().manual_seed(1)), batch, 0)
     by_task, over_batch = maml.step_data(played).advantage, maml.step_data(played, "batch").advantage
@@ -292,7 +292,7 @@ def test_advantages_have_unit_deviation_in_each_task_or_over_the_batch() -> None
 
 def test_adapting_leaves_the_agent_and_the_given_memory_alone() -> None:
     family = ProbeFamily()
-    maml = Maml(MamlConfig(), 3, 1, family.horizon, torch.Generator().manual_seed(0))
+    maml = Maml(MamlConfig(), Sizes.of(family), torch.Generator().manual_seed(0))
     batch = TaskBatch(family, family.sample("train", 2, np.random.default_rng(0)), 4, threads=1)
     memory = maml.adapt(
         maml.fresh(2, 4, torch.Generator().manual_seed(1)),

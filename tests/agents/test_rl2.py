@@ -11,7 +11,7 @@ from probes import ProbeFamily
 from torch import nn
 
 from agents import gaussian_policy
-from agents.agent import Trajectories, Transition, concatenate
+from agents.agent import Sizes, Trajectories, Transition, concatenate
 from agents.rl2 import RL2, RL2Config, RL2Memory
 from envs.simulation import TaskBatch
 from training.collect import collect
@@ -34,13 +34,18 @@ def played_trial(agent: RL2) -> tuple[list[Trajectories], RL2Memory]:
 @pytest.fixture
 def agent() -> RL2:
     config = RL2Config(hidden_size=16, episodes_per_trial=EPISODES, meta_batch_size=K, trials_per_task=E)
-    return RL2(config, 3, 1, ProbeFamily.horizon, torch.Generator().manual_seed(3))
+    return RL2(config, Sizes.of(ProbeFamily()), torch.Generator().manual_seed(3))
 
 
 def replayed_log_prob(agent: RL2, trial: Trajectories) -> torch.Tensor:
     with torch.no_grad():
-        mean, _, _ = agent.network(agent.replay_inputs(trial), torch.zeros(K * E, agent.config.hidden_size))
+        mean, _ = agent.policy(agent.replay_inputs(trial), torch.zeros(K * E, agent.config.hidden_size))
         return gaussian_policy.log_prob(mean, agent._log_std(), trial.action.reshape(len(mean), K * E, -1))
+
+
+def values_of(agent: RL2, trial: Trajectories) -> torch.Tensor:
+    with torch.no_grad():
+        return agent.critic(agent.known_to_critic(trial)).reshape(trial.reward.shape)
 
 
 def test_replayed_log_probabilities_equal_those_of_the_rollout(agent: RL2) -> None:
@@ -99,11 +104,14 @@ def test_a_trial_is_replayed_as_pytorchs_own_recurrent_layer_plays_it(agent: RL2
     layer = nn.GRU(16, 16)
     layer.load_state_dict({name.removeprefix("gru."): w for name, w in weights.items() if name.startswith("gru.")})
     with torch.no_grad():
-        features, last = layer(torch.tanh(inputs @ weights["encoder.weight"].T + weights["encoder.bias"]))
-        mean, value, hidden = agent.network(inputs, torch.zeros(K * E, 16))
-        assert torch.allclose(mean, features @ weights["mean.weight"].T + weights["mean.bias"], atol=1e-5)
-        assert torch.allclose(value, features @ weights["value.weight"][0] + weights["value.bias"], atol=1e-5)
-    assert torch.allclose(hidden, last[0], atol=1e-5)
+        encoded = torch.tanh(inputs @ weights["encoder.weight"].T + weights["encoder.bias"])
+        expected, _ = layer(encoded)
+        belief = expected @ weights["belief.weight"].T + weights["belief.bias"]
+        known = torch.cat([encoded, expected, belief], dim=-1)
+        head = torch.tanh(known @ weights["head.weight"].T + weights["head.bias"])
+        mean, states = agent.policy(inputs, torch.zeros(K * E, 16))
+    assert torch.allclose(states, expected, atol=1e-5)
+    assert torch.allclose(mean, head @ weights["mean.weight"].T + weights["mean.bias"], atol=1e-5)
 
 
 def test_fresh_memory_knows_nothing_and_observing_makes_a_new_one(agent: RL2) -> None:
@@ -121,20 +129,54 @@ def test_advantages_cross_episodes_and_stop_at_the_end_of_the_trial(agent: RL2) 
     trial = concatenate(rounds)
     later = trial.reward.clone()
     later[-1] += 5.0
-    changed = agent.advantages(Trajectories(**{**trial.__dict__, "reward": later}))
-    difference = changed - agent.advantages(trial)
+    values = values_of(agent, trial)
+    changed = agent.advantages(Trajectories(**{**trial.__dict__, "reward": later}), values)
+    difference = changed - agent.advantages(trial, values)
     assert (difference[0] > 0).all()  # a reward of the last episode is credited to the first
     decay = (agent.config.discount * agent.config.gae_lambda) ** (len(later) - 1)
     assert torch.allclose(difference[0], torch.full((K, E), 5.0 * (1 - agent.config.discount) * decay), rtol=1e-3)
     # Nothing follows the last step: A = r - V.
     scale = 1 - agent.config.discount
-    assert torch.allclose(agent.advantages(trial)[-1], trial.reward[-1] * scale - trial.value[-1], atol=1e-6)
+    assert torch.allclose(agent.advantages(trial, values)[-1], trial.reward[-1] * scale - values[-1], atol=1e-6)
+
+
+def test_only_the_critic_is_told_the_task(agent: RL2) -> None:
+    """Other features of one task change the values of its trials alone, and nothing that the policy reads."""
+    rounds, _ = played_trial(agent)
+    trial = concatenate(rounds)
+    features = trial.features.clone()
+    features[0] += 1.0
+    told_otherwise = replace(trial, features=features)
+    assert torch.equal(agent.replay_inputs(trial), agent.replay_inputs(told_otherwise))
+    changed = values_of(agent, told_otherwise) != values_of(agent, trial)  # [L, K, E]
+    assert changed[:, 0].all()
+    assert not changed[:, 1:].any()
+
+
+def test_the_state_learns_what_can_be_known_of_the_task() -> None:
+    config = RL2Config(hidden_size=16, episodes_per_trial=EPISODES, desired_kl=10.0, belief_coefficient=1.0)
+    agent = RL2(config, Sizes.of(ProbeFamily()), torch.Generator().manual_seed(3))
+    rounds, _ = played_trial(agent)
+    losses = [agent.update(rounds, torch.Generator().manual_seed(i))["train/belief_loss"] for i in range(40)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_policys_step_size_keeps_the_distance_of_updates(agent: RL2) -> None:
+    first = agent.state()["policy-optimiser/learning_rate"]
+    for kl, factor in ((0.1, 1 / 1.2), (0.0125, 1.0), (0.001, 1.2), (0.001, 1.0)):  # never above the first one
+        before = agent.state()["policy-optimiser/learning_rate"]
+        agent._steer_step_size(kl)
+        assert agent.state()["policy-optimiser/learning_rate"] == pytest.approx(float(before) * factor)
+    agent._steer_step_size(0.1)
+    other = RL2(agent.config, Sizes.of(ProbeFamily()), torch.Generator().manual_seed(4))
+    other.load_state(agent.state())
+    assert other.state()["policy-optimiser/learning_rate"] == agent.state()["policy-optimiser/learning_rate"] < first
 
 
 def test_update_raises_the_likelihood_of_what_went_well(agent: RL2) -> None:
     rounds, _ = played_trial(agent)
     trial = concatenate(rounds)
-    advantage = agent.advantages(trial).reshape(-1, K * E)
+    advantage = agent.advantages(trial, values_of(agent, trial)).reshape(-1, K * E)
     before = replayed_log_prob(agent, trial)
     metrics = agent.update(rounds, torch.Generator().manual_seed(0))
     change = replayed_log_prob(agent, trial) - before

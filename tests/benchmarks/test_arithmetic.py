@@ -57,7 +57,7 @@ def test_a_gradient_costs_what_torch_counts(kind: Any, needs_input: bool) -> Non
 
 def learner(name: str, config: Any) -> Any:
     family = ProbeFamily()
-    return make_agent(name, config, family.observation_size, family.action_size, family.horizon, seed=0)
+    return make_agent(name, config, family, seed=0)
 
 
 @pytest.mark.parametrize(("steps", "first_order"), [(1, False), (2, False), (1, True)])

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from probes import ProbeConfig, ProbeFamily, ProbeLearner, ProbeTask
 
+from agents.agent import Sizes
 from agents.random import RandomAgent, RandomConfig
 from envs.errors import UserError
 from envs.rendering import RenderingError, TaskRenderer
@@ -36,12 +37,12 @@ def drawing() -> None:
 
 @pytest.fixture
 def learner() -> ProbeLearner:
-    return ProbeLearner(ProbeConfig(), 3, 1, 10, torch.Generator().manual_seed(0))
+    return ProbeLearner(ProbeConfig(), Sizes(3, 1, 1, 10), torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
 def idler() -> RandomAgent:
-    return RandomAgent(RandomConfig(), 3, 1, 10, torch.Generator().manual_seed(0))
+    return RandomAgent(RandomConfig(), Sizes(3, 1, 1, 10), torch.Generator().manual_seed(0))
 
 
 class TestRecording:

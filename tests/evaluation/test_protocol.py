@@ -12,7 +12,7 @@ import torch
 from probes import ProbeConfig, ProbeFamily, ProbeLearner
 from torch import Tensor
 
-from agents.agent import Decision, Trajectories, Transition
+from agents.agent import Decision, Sizes, Trajectories, Transition
 from envs.errors import UserError
 from evaluation.protocol import Budget, adapt_to_tasks, held_out_tasks, is_probed, planned_steps
 from evaluation.table import Episode
@@ -110,7 +110,7 @@ def test_probes_cost_nothing() -> None:
 @pytest.mark.parametrize("explore_probes", [False, True])
 def test_probes_teach_nothing(explore_probes: bool) -> None:
     """What is learned and drawn in adaptation is the same, however much is probed."""
-    learner = ProbeLearner(ProbeConfig(), 3, 1, HORIZON, torch.Generator().manual_seed(0))
+    learner = ProbeLearner(ProbeConfig(), Sizes(3, 1, 1, HORIZON), torch.Generator().manual_seed(0))
     once = play(learner, Budget(episodes=6, probe_episodes=1))
     often = play(learner, Budget(episodes=6, probe_episodes=5, explore_probes=explore_probes))
     assert of(once, "adapt") == of(often, "adapt")
@@ -132,7 +132,7 @@ def test_initial_states_are_the_same_for_every_agent() -> None:
 
 
 def test_the_agent_and_the_global_generators_are_untouched() -> None:
-    learner = ProbeLearner(ProbeConfig(), 3, 1, HORIZON, torch.Generator().manual_seed(0))
+    learner = ProbeLearner(ProbeConfig(), Sizes(3, 1, 1, HORIZON), torch.Generator().manual_seed(0))
     before = learner.state()
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
     threads = torch.get_num_threads()
@@ -146,7 +146,7 @@ def test_the_agent_and_the_global_generators_are_untouched() -> None:
 
 
 def test_an_agent_that_learns_is_seen_to_learn() -> None:
-    learner = ProbeLearner(ProbeConfig(), 3, 1, HORIZON, torch.Generator().manual_seed(2))
+    learner = ProbeLearner(ProbeConfig(), Sizes(3, 1, 1, HORIZON), torch.Generator().manual_seed(2))
     learner.gain.data.fill_(5.0)
     rows = of(play(learner, Budget(episodes=8), tasks=20), "probe")
     means = [np.mean([row.episode_return for row in rows if row.episode == number]) for number in (0, 8)]
@@ -154,7 +154,7 @@ def test_an_agent_that_learns_is_seen_to_learn() -> None:
 
 
 def test_the_same_seed_gives_the_same_rows_at_any_number_of_threads() -> None:
-    learner = ProbeLearner(ProbeConfig(), 3, 1, HORIZON, torch.Generator().manual_seed(0))
+    learner = ProbeLearner(ProbeConfig(), Sizes(3, 1, 1, HORIZON), torch.Generator().manual_seed(0))
     tasks = held_out_tasks(FAMILY, "ood", 3, 0)
     runs = [
         adapt_to_tasks(learner, FAMILY, tasks, "ood", Budget(episodes=4), name="x", seed=seed, threads=threads)
@@ -188,7 +188,28 @@ def test_budget_in_episodes_and_in_steps() -> None:
 def test_probes_thin_out_over_a_long_run() -> None:
     probed = [number for number in range(201) if is_probed(number, 200)]
     assert probed[:21] == list(range(21))
-    assert probed[21:] == [25, 32, 40, 50, 63, 79, 99, 124, 155, 194, 200]
+    assert probed[21:] == [24, 29, 35, 42, 51, 62, 75, 90, 108, 130, 156, 188, 200]
+
+
+@pytest.mark.parametrize("horizon", [40, 80, 100])
+def test_a_million_steps_are_watched_closely_and_cheaply(horizon: int) -> None:
+    budget = Budget(10, max_env_steps=1_000_000, probe_episodes=4)
+    rounds = budget.rounds(10, horizon)
+    late = [n for n in range(rounds + 1) if is_probed(n, rounds) and n * 10 * horizon >= 10_000]
+    assert len(late) >= 25
+    assert planned_steps(budget, 10, 1, horizon) < 1.06e6  # probes included
+
+
+def test_of_a_long_run_only_rounds_before_a_probe_are_recorded() -> None:
+    budget = Budget(4, max_env_steps=600)
+    rows = play(PartialSolver(3, episodes_per_round=2), budget, tasks=2)
+    adapted = {row.episode for row in of(rows, "adapt")}
+    probed = {row.episode for row in of(rows, "probe")}
+    assert max(probed) == 60
+    assert adapted == {number - back for number in probed for back in (1, 2) if number}
+    assert len(adapted) < 60
+    # What is left out was played all the same: the rows know how many steps came before them.
+    assert all(row.env_steps == row.episode * HORIZON for row in rows)
 
 
 @pytest.mark.parametrize("budget", [Budget(episodes=7, probe_episodes=3), Budget(4, max_env_steps=900), Budget(0)])

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from probes import ProbeConfig, ProbeFamily, ProbeLearner
 
+from agents.agent import Sizes
 from envs.simulation import TaskBatch
 from training.collect import collect
 
@@ -32,7 +33,7 @@ def test_the_goal_is_not_in_the_observation():
 def test_the_learner_improves_as_it_adapts():
     family = ProbeFamily()
     tasks = family.sample("test", 20, np.random.default_rng(0))
-    agent = ProbeLearner(ProbeConfig(), 3, 1, family.horizon, torch.Generator().manual_seed(0))
+    agent = ProbeLearner(ProbeConfig(), Sizes.of(family), torch.Generator().manual_seed(0))
     memory = agent.fresh(20, 2, torch.Generator().manual_seed(1))
     batch = TaskBatch(family, tasks, 2, threads=1)
     before, memory = collect(agent, memory, batch, seed=0, episode=0)
