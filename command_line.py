@@ -8,15 +8,17 @@ from __future__ import annotations
 import argparse
 import difflib
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from agents.catalogue import AGENTS, TRAINABLE
 from doctor import ROOT
 from envs.errors import UserError
-from training.flags import TRAIN_CONFIG, settings_of, unknown_argument
+from training.flags import TRAIN_CONFIG, settings_of, typed, unknown_argument
+from training.recipes import RECIPES
 
+TASKS = 10_000  # of a split can be told apart by number: listing as many takes seconds
 LIMIT = 2**53  # beyond it 1e16 and the like are no longer exact
 SPLITS = ("train", "test", "ood")
 MODES = ("fast", "full")  # of `validate`
@@ -30,7 +32,7 @@ with 1)."""
 RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
 PRESET_HELP = (
     "demo: grasp and terrain in minutes; quick: terrain-planar in a minute or so; standard: grasp and the terrains, "
-    "40 tasks; full: the same, every agent and held-out split, for a night; long: what PPO from scratch needs at last"
+    "40 tasks; full: every agent and held-out split, and PPO for a million steps, for a night or more"
 )
 THREADS_HELP = "of the physics; 0 (default) for all processors; the results do not depend on it"
 AS_HELP = "give RUN's weights to another arm: a run of ppo-robust can start ppo-finetuned"
@@ -59,22 +61,29 @@ class Parser(argparse.ArgumentParser):
 
 
 class TrainHelp(argparse.Action):
-    """`train --help`, followed by the settings of the agent that was named before it."""
+    """`train --help`, followed by the settings of the agent that was named before it, as they are for the family."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *rest: Any) -> None:
         parser.print_help()
-        if namespace.agent in TRAINABLE:
-            print(f"\nsettings of {namespace.agent}:")
-            _print_settings(AGENTS[namespace.agent].partition(":")[0])
+        agent, family = namespace.agent, namespace.family
+        if agent in TRAINABLE:
+            recipe = RECIPES.get((agent, family))
+            print(f"\nsettings of {agent}{f' for {family}' if recipe else ''}:")
+            _print_settings(AGENTS[agent].partition(":")[0], recipe=recipe.settings if recipe else {})
             print("\nsettings of the training:")
-            _print_settings(*TRAIN_CONFIG, without=("--steps", "--seed"))
+            _print_settings(*TRAIN_CONFIG, recipe={"steps": recipe.steps} if recipe else {}, without=("--seed",))
         parser.exit()
 
 
-def _print_settings(module: str, class_name: str = "", without: tuple[str, ...] = ()) -> None:
+def _print_settings(
+    module: str, class_name: str = "", *, recipe: Mapping[str, Any], without: tuple[str, ...] = ()
+) -> None:
     for setting in settings_of(module, class_name):
+        default = setting.default
+        if setting.name in recipe:
+            default = f"{typed(recipe[setting.name])} by the recipe, {default} without"
         if setting.flag not in without:
-            print(f"  {setting.usage}\n      {setting.meaning} (default: {setting.default})")
+            print(f"  {setting.usage}\n      {setting.meaning} (default: {default})")
 
 
 def whole_number(text: str) -> int:
@@ -96,6 +105,14 @@ def counting_number(text: str) -> int:
     number = whole_number(text)
     if number == 0:
         raise argparse.ArgumentTypeError("must be 1 or more, got 0")
+    return number
+
+
+def task_number(text: str) -> int:
+    """0, 1, 2, ..., `TASKS` - 1."""
+    number = whole_number(text)
+    if number >= TASKS:
+        raise argparse.ArgumentTypeError(f"{text} is too large: tasks are numbered from 0 to {TASKS - 1}")
     return number
 
 
@@ -168,7 +185,8 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
         "train",
         "train an agent over a family's training tasks, into a new run directory\n\n"
         "Besides the flags below, every field of the agent's config and of the training's is a flag:\n"
-        "`quickstudy train maml --help` lists them. Flags override the file, and the file overrides the defaults.",
+        "`quickstudy train maml grasp --help` lists them. Where the agent has a recipe for the family\n"
+        "(training/recipes.py), it overrides the defaults, the file overrides the recipe, and flags override all.",
         "quickstudy train maml grasp --seed 1 --steps 3e6 --inner-lr 0.05 --out runs/maml",
         add_help=False,
     )
@@ -176,10 +194,18 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     this.add_argument("agent", metavar="AGENT", help=f"one of {', '.join(TRAINABLE)}")
     this.add_argument("family", metavar="FAMILY", help=FAMILY_HELP)
     this.add_argument("--seed", metavar="N", type=whole_number, help="decides every random number; default 0")
-    this.add_argument("--steps", metavar="N", type=counting_number, help="environment steps to train for; default 3e6")
+    this.add_argument(
+        "--steps",
+        metavar="N",
+        type=counting_number,
+        help="environment steps to train for; default the recipe's, or 3e6",
+    )
     this.add_argument("--out", metavar="RUN", type=Path, help="a new folder; default runs/AGENT-FAMILY-SEED")
     this.add_argument(
-        "--config", metavar="FILE.toml", type=Path, help="tables [agent_config] and [train]; or config.json of a run"
+        "--config",
+        metavar="FILE.toml",
+        type=Path,
+        help="tables [agent_config] and [train], or config.json of a run; what it leaves out is the recipe's",
     )
 
     this = command(
@@ -213,7 +239,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     this.add_argument("run", metavar="RUN", help=RUN_HELP)
     this.add_argument("--against", metavar="RUN", help="another run beside it, or ppo or random from scratch")
     this.add_argument("--split", metavar="S", choices=SPLITS, default="test", help=SPLIT_HELP)
-    this.add_argument("--task", metavar="N", type=whole_number, default=0, help="its number in the split; default 0")
+    this.add_argument("--task", metavar="N", type=task_number, default=0, help="its number in the split; default 0")
     this.add_argument("--as", dest="as_name", metavar="AGENT", help=AS_HELP)
     this.add_argument("--episodes", metavar="N", type=counting_number, default=20, help="to adapt for; default 20")
     this.add_argument("--seed", metavar="N", type=whole_number, default=0, help="of starts and exploration; default 0")
@@ -236,6 +262,30 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     this.add_argument("--threads", metavar="N", type=whole_number, default=0, help=THREADS_HELP)
     this.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder, or one to go on with")
+
+    this = command(
+        "headroom",
+        "what adaptation can win in a family: the policy told the task beside the blind one\n\n"
+        "ppo-oracle and ppo-robust at the same budget of steps on held-out tasks: table, headroom.json, verdict. What\n"
+        "is not in --runs is trained first; an interrupted training or measurement goes on.",
+        "quickstudy headroom terrain-planar --seeds 3",
+    )
+    this.add_argument("family", metavar="FAMILY", help=FAMILY_HELP)
+    this.add_argument(
+        "--runs", metavar="DIR", type=Path, help="folder of run directories; default runs/headroom/FAMILY-VERSION"
+    )
+    this.add_argument("--seeds", metavar="N", type=counting_number, default=3, help="runs of each; default 3")
+    this.add_argument(
+        "--steps", metavar="N", type=counting_number, help="of each training; default the recipe's, or 3e6"
+    )
+    this.add_argument("--tasks", metavar="N", type=counting_number, default=40, help="of each split; default 40")
+    this.add_argument(
+        "--splits", metavar="S", nargs="+", choices=SPLITS, default=["test", "ood"], help="default test ood"
+    )
+    this.add_argument(
+        "--threads", metavar="N", type=whole_number, default=0, help="of training and physics; 0 (default) for all"
+    )
+    this.add_argument("--out", metavar="DIR", type=Path, help="default out/headroom-FAMILY-VERSION")
 
     this = command(
         "report", "summary.json and report.html once more from a folder's raw table", "quickstudy report demo"

@@ -24,7 +24,10 @@ from training.flags import TRAIN_CONFIG, run_config, settings_of
 from training.loop import TrainConfig
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("families", "preview", "train", "resume", "evaluate", "render", "benchmark", "report", "validate", "doctor")
+COMMANDS = (
+    *("families", "preview", "train", "resume", "evaluate", "render", "benchmark", "headroom", "report", "validate"),
+    "doctor",
+)
 TINY = (
     *("--meta-batch-size", "2", "--trials-per-task", "1", "--episodes-per-trial", "2", "--minibatches", "1"),
     *("--hidden-size", "4", "--evaluate-every", "0", "--threads", "1"),
@@ -77,7 +80,9 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str], command: str) -> None:
 
 
 def test_help_needs_neither_torch_nor_mujoco() -> None:
-    check = "import sys, quickstudy\ntry: quickstudy.main(['train', 'maml', '--help'])\nexcept SystemExit: pass\n"
+    check = (
+        "import sys, quickstudy\ntry: quickstudy.main(['train', 'maml', 'grasp', '--help'])\nexcept SystemExit: pass\n"
+    )
     check += "print([name for name in ('torch', 'mujoco', 'stable_baselines3', 'matplotlib') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -267,7 +272,7 @@ def test_families_tells_everything_twice(capsys: pytest.CaptureFixture[str]) -> 
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text("[agent_config]\ninner_lr = 0.3\ninner_steps = 2\n[train]\nsteps = 500\nseed = 4\n")
-    config = run_config("maml", "terrain-planar", file, ["--inner-steps", "3", "--keep", "5", "--first-order"], ())
+    config = run_config("maml", "point", file, ["--inner-steps", "3", "--keep", "5", "--first-order"], ())
     default = agent_class("maml").config_type()
     assert config.agent_config == dataclasses.replace(default, inner_lr=0.3, inner_steps=3, first_order=True)
     assert config.train == TrainConfig(steps=500, seed=4, keep=5)

@@ -17,6 +17,7 @@ from agents import catalogue
 from envs.errors import UserError
 from envs.families import make_family
 from training.loop import TrainConfig
+from training.recipes import RECIPES, Recipe
 
 C = TypeVar("C")
 
@@ -49,9 +50,20 @@ def make_run_config(agent: str, family: str, agent_config: Any = None, train: Tr
     return RunConfig(agent, family, make_family(family).version, agent_config, train or TrainConfig())
 
 
-def run_config_from_data(data: Mapping[str, Any], where: str) -> RunConfig:
-    """The config that `RunConfig.to_json` wrote, or that a person did: `agent` and `family` are needed, the rest has
-    defaults. `where` begins the `UserError` of anything unknown, missing, mistyped or out of range."""
+def recipe_config(agent: str, family: str, **train: Any) -> RunConfig:
+    """The config of training `agent` over `family` by its recipe, or by the defaults where it has none.
+
+    train: fields of `TrainConfig` in place of the recipe's and the defaults. Raises `UserError`.
+    """
+    make_run_config(agent, family)  # says plainly if one of the two does not exist
+    data = {"agent": agent, "family": family, "train": train}
+    return run_config_from_data(data, f"{agent} on {family}", RECIPES.get((agent, family)))
+
+
+def run_config_from_data(data: Mapping[str, Any], where: str, recipe: Recipe | None = None) -> RunConfig:
+    """The config that `RunConfig.to_json` wrote, or that a person did: `agent` and `family` are needed, what else is
+    left out is the recipe's and, without one, the default. `where` begins the `UserError` of anything unknown,
+    missing, mistyped or out of range."""
     _refuse_unknown(data, [field.name for field in dataclasses.fields(RunConfig)], where, "")
     for name in ("agent", "family"):
         if not isinstance(data.get(name), str):
@@ -69,10 +81,13 @@ def run_config_from_data(data: Mapping[str, Any], where: str) -> RunConfig:
             f"{where}: made with version {stated} of {known.family}, but this is version {known.family_version};"
             " results of the two cannot be compared"
         )
+    recipe = recipe or Recipe(known.train.steps)
+    agent_config = {**recipe.settings, **data.get("agent_config", {})}
+    train = {"steps": recipe.steps, **data.get("train", {})}
     return dataclasses.replace(
         known,
-        agent_config=from_data(type(known.agent_config), data.get("agent_config", {}), where, "agent_config."),
-        train=from_data(TrainConfig, data.get("train", {}), where, "train."),
+        agent_config=from_data(type(known.agent_config), agent_config, where, "agent_config."),
+        train=from_data(TrainConfig, train, where, "train."),
     )
 
 

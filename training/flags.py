@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from envs.errors import UserError
+from training.recipes import RECIPES
 
 if TYPE_CHECKING:
     from training.config import RunConfig
@@ -73,29 +74,33 @@ def settings_of(module: str, class_name: str = "") -> list[Setting]:
             continue
         documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
         meaning = " ".join(str(following.value.value).split()) if documented else ""  # type: ignore[union-attr]
-        settings.append(Setting(ast.unparse(field.target), ast.unparse(field.annotation), _typed(field.value), meaning))
+        settings.append(
+            Setting(
+                ast.unparse(field.target), ast.unparse(field.annotation), typed(ast.literal_eval(field.value)), meaning
+            )
+        )
     return settings
 
 
-def _typed(default: ast.expr) -> str:
-    value = ast.literal_eval(default)
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def typed(value: Any) -> str:
+    """A setting's value as it would be typed."""
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def run_config(agent: str, family: str, file: Path | None, flags: Sequence[str], own_flags: Iterable[str]) -> RunConfig:
-    """The config of `quickstudy train AGENT FAMILY`: defaults, then what `file` says, then what `flags` say.
+    """The config of `quickstudy train AGENT FAMILY`: defaults, then the recipe, then `file`, then `flags`.
 
     own_flags: flags that the caller understands itself, for the "did you mean". Raises `UserError`.
     """
-    from training.config import make_run_config, run_config_from_data
+    from training.config import recipe_config, run_config_from_data
 
-    config = make_run_config(agent, family)
+    config = recipe_config(agent, family)
     if file is not None:
         data = _read(file)
         for name, asked in (("agent", agent), ("family", family)):
             if data.setdefault(name, asked) != asked:
                 raise UserError(f"{file} is for {name} {data[name]!r}, but the command line says '{asked}'")
-        config = run_config_from_data(data, str(file))
+        config = run_config_from_data(data, str(file), RECIPES.get((agent, family)))
     agent_config, rest = _apply(config.agent_config, flags)
     train, rest = _apply(config.train, rest)
     if rest:
@@ -144,6 +149,10 @@ def _apply(config: C, flags: Sequence[str]) -> tuple[C, list[str]]:
         raise UserError(_first_sentence(complaint.getvalue())) from None
     from training.config import from_data
 
+    given = {flag.replace("_", "-") for flag in flags}
+    for field in dataclasses.fields(changed):  # type: ignore[arg-type]
+        if getattr(changed, field.name) == () and _flag(field.name) in given:
+            raise UserError(f"{_flag(field.name)} needs one value or more")
     # Values are checked as those of a file are: finite, and of the field's type.
     checked = from_data(type(config), dataclasses.asdict(changed), "command line")  # type: ignore[call-overload]
     return checked, list(rest)

@@ -9,11 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from envs.errors import UserError
-from training import checkpoint
 from training.config import RunConfig, run_config_from_data
-from training.run import LoadedAgent, RunDirectory, load_agent
-from training.train import resume, train
+from training.run import LoadedAgent
+from training.trained import trained as train_what_is_missing
 
 
 @dataclass(frozen=True)
@@ -93,19 +91,7 @@ def trained(run: Run, folder: Path, console: Console) -> LoadedAgent:
 
     Raises `UserError` where something else is there, and what training raises.
     """
-    path = folder / run.name
-    if not (path / "config.json").exists():
-        console.print(f"{path}: not there yet, so it is trained", highlight=False, markup=False, soft_wrap=True)
-        train(run.config(), path, console)
-        return load_agent(path)
-    found = RunDirectory.open(path)
-    config = found.config()
-    if (config.agent, config.family) != (run.agent, run.family):
-        raise UserError(f"{path} holds {config.agent} on {config.family}: {run.agent} on {run.family} belongs there")
-    latest = checkpoint.latest(found.checkpoints, lambda text: console.print(text, markup=False, soft_wrap=True))
-    if latest.counters.env_steps < config.train.steps:
-        resume(path, console=console)
-    return load_agent(path)
+    return train_what_is_missing(run.config(), folder / run.name, console)
 
 
 def provenance(loaded: LoadedAgent, run: Run) -> dict[str, Any]:
