@@ -1,4 +1,4 @@
-"""A benchmark is a grid of cells (agent, family, seed, split); `evaluate` is a benchmark of one cell.
+"""A benchmark is a grid of cells (arm, family, seed, split); `evaluate` is a benchmark of one cell.
 
     DIR/
         protocol.json    what is measured, and with what; a folder belongs to one protocol
@@ -24,12 +24,13 @@ from rich.console import Console
 
 from envs.errors import UserError
 from envs.task import Split, Task, TaskFamily
+from evaluation.curves import curves_of
 from evaluation.grid import Cell, Grid, grid_of
 from evaluation.listing import print_summary
 from evaluation.presets import Preset, find_preset
 from evaluation.progress import GridProgress
 from evaluation.protocol import Budget, adapt_to_tasks, held_out_tasks, planned_steps
-from evaluation.summarise import curves_of, summarise_directory
+from evaluation.summarise import summarise_directory
 from evaluation.summary import PROTOCOL_FILE, Protocol, Summary, read_protocol, write_protocol
 from evaluation.table import EPISODES_FILE, TASKS_FILE, Episode, read_episodes, write_episodes, write_tasks
 from training.provenance import present, versions
@@ -92,7 +93,8 @@ def evaluate(
     loaded = load_agent(reference, as_name=as_name)
     budget = Budget(episodes, probe_episodes=probe_episodes, explore_probes=explore_probes, task_seed=task_seed)
     seed = loaded.config.train.seed
-    cell = Cell(loaded.agent.name, loaded.family.name, seed, split, str(reference), budget)
+    name = loaded.agent.name
+    cell = Cell(name, name, loaded.family.name, seed, split, str(reference), tasks, budget)
     words = ["quickstudy evaluate", present(str(reference)), f"--split {split} --tasks {tasks} --episodes {episodes}"]
     grid = Grid("evaluate", (cell,), tasks, (seed,), budget)
     console = console or Console()
@@ -107,8 +109,8 @@ def _run(grid: Grid, directory: Path, command: str, threads: int, console: Conso
     for cell in grid.cells:
         agent, family, origin = cell.load()
         families[cell.family] = family
-        checkpoints[f"{cell.agent}/{cell.family}/{cell.seed}"] = origin
-        sizes.append(planned_steps(cell.budget, agent.episodes_per_round, grid.tasks, family.horizon))
+        checkpoints[f"{cell.name}/{cell.family}/{cell.seed}"] = origin
+        sizes.append(planned_steps(cell.budget, agent.episodes_per_round, cell.tasks, family.horizon))
     protocol = _protocol(grid, families, checkpoints, command)
     tasks: dict[str, dict[str, list[Task]]] = {
         name: {
@@ -131,10 +133,10 @@ def _run(grid: Grid, directory: Path, command: str, threads: int, console: Conso
             rows = adapt_to_tasks(
                 agent,
                 family,
-                tasks[cell.family][cell.split],
+                tasks[cell.family][cell.split][: cell.tasks],
                 cell.split,
                 cell.budget,
-                name=cell.agent,
+                name=cell.name,
                 seed=cell.seed,
                 threads=threads,
                 progress=progress.advance,
@@ -151,7 +153,7 @@ def _film(arms: Sequence[str], family_name: str, grid: Grid, directory: Path, co
     from evaluation.film import FilmConfig, film
 
     cells = [
-        next(cell for cell in grid.cells if (cell.agent, cell.family, cell.seed) == (arm, family_name, 0))
+        next(cell for cell in grid.cells if (cell.name, cell.family, cell.seed) == (arm, family_name, 0))
         for arm in arms
     ]
     split = cells[0].split
@@ -188,11 +190,11 @@ def _protocol(grid: Grid, families: dict[str, TaskFamily[Any]], checkpoints: dic
         command=command,
         families={name: family.version for name, family in families.items()},
         splits=tuple(dict.fromkeys(cell.split for cell in grid.cells)),
-        arms=tuple(dict.fromkeys(cell.agent for cell in grid.cells)),
+        arms=tuple(dict.fromkeys(cell.name for cell in grid.cells)),
         episodes=grid.budget.episodes,
         probe_episodes=grid.budget.probe_episodes,
         explore_probes=grid.budget.explore_probes,
-        ppo_env_steps=max(cell.budget.max_env_steps for cell in grid.cells),
+        long=grid.long,
         tasks=grid.tasks,
         task_seed=grid.budget.task_seed,
         seeds=grid.seeds,

@@ -12,7 +12,7 @@ from agents.catalogue import agent_class, make_agent
 from envs.errors import UserError
 from envs.families import make_family
 from envs.task import Split, TaskFamily
-from evaluation.presets import ARMS, Arm, Preset
+from evaluation.presets import ARMS, Arm, LongBudget, Preset
 from evaluation.protocol import Budget
 from training.provenance import present
 from training.run import RunDirectory, load_agent, shipped_runs
@@ -23,29 +23,33 @@ DEFAULT_RUNS = "runs"
 
 @dataclass(frozen=True)
 class Cell:
-    """One agent of one seed on one split. reference: a run or a shipped name; none for an agent that is not trained."""
+    """One arm with one seed on one split.
 
+    name: of the arm. agent: the one that acts. tasks: how many of the split's, from the first on.
+    reference: a run or a shipped name; none for an agent that is not trained before.
+    """
+
+    name: str
     agent: str
     family: str
     seed: int
     split: Split
     reference: str | None
+    tasks: int
     budget: Budget
 
     @property
     def about(self) -> str:
-        return f"{self.family}/{self.split} {self.agent} seed {self.seed}"
+        return f"{self.family}/{self.split} {self.name} seed {self.seed}"
 
     def path(self, directory: Path) -> Path:
-        return directory / "cells" / f"{self.family}.{self.split}.{self.agent}.{self.seed}.csv"
+        return directory / "cells" / f"{self.family}.{self.split}.{self.name}.{self.seed}.csv"
 
     def load(self) -> tuple[Any, TaskFamily[Any], str]:
         """The agent, its family, and where its weights came from."""
         if self.reference is None:
             family, kind = make_family(self.family), agent_class(self.agent)
-            size = family.observation_size + (family.feature_size if kind.privileged else 0)
-            agent = make_agent(self.agent, kind.config_type(), size, family.action_size, family.horizon, self.seed)
-            return agent, family, "not trained before"
+            return make_agent(self.agent, kind.config_type(), family, self.seed), family, "not trained before"
         loaded = load_agent(self.reference, as_name=self.agent)
         origin = f"{present(self.reference)}, {loaded.env_steps} steps, weights {_digest(loaded.agent)}"
         return loaded.agent, loaded.family, origin
@@ -53,19 +57,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Everything that a folder of results is made from."""
+    """Everything that a folder of results is made from. long: the budget of long arms; none where it has none."""
 
     name: str
     cells: tuple[Cell, ...]
     tasks: int
     seeds: tuple[int, ...]
     budget: Budget
+    long: LongBudget | None = None
 
 
 def grid_of(preset: Preset, runs: Path | None = None) -> Grid:
     """The cells of a preset; trained agents are the shipped ones and, before these, the run directories in `runs`.
 
-    Raises `UserError` for an arm whose training run is missing, with what would train it.
+    Cells of long arms come last: each takes as long as many others. Raises `UserError` for an arm whose training run is
+    missing, with what would train it.
     """
     found = _trained(runs)
     budget = Budget(
@@ -74,20 +80,26 @@ def grid_of(preset: Preset, runs: Path | None = None) -> Grid:
         explore_probes=preset.explore_probes,
         task_seed=preset.task_seed,
     )
+    usual = [name for name in preset.arms if name not in preset.long_arms]
     cells = [
-        Cell(arm.agent, family, seed, split, reference, _budget_of(arm, budget, preset.ppo_env_steps))
+        Cell(name, ARMS[name].agent, family, seed, split, reference, tasks, _budget_of(ARMS[name], budget, preset.long))
+        for arms, splits, tasks, seeds in (
+            (usual, preset.splits, preset.tasks, preset.seeds),
+            (preset.long_arms, preset.long.splits, preset.long.tasks, preset.long.seeds),
+        )
         for family in preset.families
-        for split in preset.splits
-        for arm in (ARMS[name] for name in preset.arms)
-        for seed, reference in enumerate(_references(arm, family, preset.seeds, found))
+        for split in splits
+        for name in arms
+        for seed, reference in enumerate(_references(ARMS[name], family, seeds, found))
     ]
-    return Grid(preset.name, tuple(cells), preset.tasks, tuple(range(preset.seeds)), budget)
+    long = preset.long if preset.long_arms else None
+    return Grid(preset.name, tuple(cells), preset.tasks, tuple(range(preset.seeds)), budget, long)
 
 
-def _budget_of(arm: Arm, budget: Budget, ppo_env_steps: int) -> Budget:
+def _budget_of(arm: Arm, budget: Budget, long: LongBudget) -> Budget:
     if not arm.learns:
         return dataclasses.replace(budget, episodes=0)
-    return dataclasses.replace(budget, max_env_steps=ppo_env_steps) if arm.extended else budget
+    return dataclasses.replace(budget, max_env_steps=long.env_steps) if arm.long else budget
 
 
 def _trained(runs: Path | None) -> dict[tuple[str, str], list[str]]:

@@ -1,4 +1,4 @@
-"""The summary as tables in a terminal."""
+"""The summary as tables in a terminal, the goals last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.summary import AgentSummary, SplitSummary, Summary
+from evaluation.curves import PPO, PPO_LONG
+from evaluation.goals import shown
+from evaluation.summary import AgentSummary, Goal, SplitSummary, Summary
 
 
 def print_summary(console: Console, summary: Summary) -> None:
@@ -15,11 +17,38 @@ def print_summary(console: Console, summary: Summary) -> None:
         console = Console(file=console.file, width=max(console.width, 140))
     for result in summary.results:
         console.print(_table(result))
+    if summary.goals:
+        console.print(_goals(summary.goals))
+
+
+def _goals(goals: tuple[Goal, ...]) -> Table:
+    table = Table(title="the goals", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("verdict", no_wrap=True)
+    for column in ("figure", "where", "agent", "goal"):
+        table.add_column(column)
+    table.add_column("measured [95 %]", justify="right", no_wrap=True)
+    table.add_column("note")
+    for goal in goals:
+        measured, interval = shown(goal)
+        colour = {"met": "green", "missed": "bold red", "not measured": "yellow"}[goal.verdict]
+        table.add_row(
+            f"[{colour}]{goal.verdict}[/]",
+            goal.figure,
+            f"{goal.family}, {goal.split}",
+            goal.agent or "-",
+            goal.goal,
+            f"{measured} \\[{interval}]" if interval else measured,
+            goal.note,
+        )
+    return table
 
 
 def _table(result: SplitSummary) -> Table:
     scale = "score: random = 0, oracle = 1" if result.normalised else "score: return"
     title = f"{result.family} {result.version}, {result.split}; {result.budget_steps:,} steps on each task; {scale}"
+    for agent in result.agents:
+        if agent.long:
+            title += f"; {agent.agent}: {agent.final.env_steps:,.0f} steps on {agent.tasks} of the tasks"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("agent", no_wrap=True)
     for column in ("return", "success", "score [95 %]", "gain [95 %]", "area", "steps to 80 %", "PPO would need"):
@@ -50,8 +79,8 @@ def _steps_to(agent: AgentSummary) -> str:
 
 
 def _ppo_steps(agent: AgentSummary) -> str:
-    """What PPO from scratch needs for the return that the agent ends the common budget with."""
+    """What PPO from scratch needs for the return that the agent ends its budget with."""
     points = [point for point in agent.ppo_equivalent if point.episode == agent.final.episode]
-    if not points or agent.agent == "ppo":
+    if not points or agent.agent in (PPO, PPO_LONG):
         return "-"
     return f"{'> ' if points[0].censored else ''}{points[0].ppo_steps:,.0f}"

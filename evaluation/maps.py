@@ -42,7 +42,7 @@ def task_scores(results: Results, splits: list[SplitSummary], agent: str, episod
         listed = results.task_values(split.family, split.split)
         if curves is None:
             continue
-        last = int(np.flatnonzero(curves.episodes <= episodes)[-1])
+        last = curves.probe_by(episodes)
         scores = results.score(split, curves.returns[last]).mean(axis=0)
         solved = curves.success[last].mean(axis=0)
         for column, task in enumerate(curves.tasks):
@@ -69,7 +69,8 @@ def task_map(results: Results, splits: list[SplitSummary], episodes: int) -> Tas
     fewer than two numbers vary, or nothing was measured.
     """
     family = splits[0].family
-    names = [a.agent for a in splits[0].agents if a.adapts] or [a.agent for a in splits[0].agents]
+    usual = [a for a in splits[0].agents if not a.long]
+    names = [a.agent for a in usual if a.adapts] or [a.agent for a in usual]
     scores = {name: found for name in names if (found := task_scores(results, splits, name, episodes)) is not None}
     scores = dict(list(scores.items())[:MAPPED_AGENTS])
     parameters = parameters_of(family)
@@ -131,7 +132,7 @@ class KindTable:
 
 def success_by_kind(results: Results, splits: list[SplitSummary], episodes: int) -> list[KindTable]:
     """How often each agent succeeds on each kind of task, all splits together: a table for each choice."""
-    agents = dict.fromkeys(agent.agent for split in splits for agent in split.agents)
+    agents = dict.fromkeys(agent.agent for split in splits for agent in split.agents if not agent.long)
     scores = {agent: task_scores(results, splits, agent, episodes) for agent in agents}
     tables = []
     for choice in parameters_of(splits[0].family):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from evaluation.style import agent_colour, agent_label
+from evaluation.style import agent_colour, agent_label, drawn_as
 
 STYLE = """
 :root { --ink:#1e2833; --soft:#697582; --grid:#dfe4ea; --paper:#fbfbf9; --card:#ffffff; --accent:#0072B2;
@@ -45,13 +45,21 @@ p { margin: 10px 0; max-width: 46em; }
 figcaption { color: var(--soft); font-size: 14px; max-width: 58em; margin-top: 4px; }
 .tablewrap { overflow-x: auto; margin: 12px 0 4px; }
 table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; min-width: 100%; }
-th { text-align: right; font-weight: 550; color: var(--soft); padding: 6px 9px; border-bottom: 1.5px solid var(--grid);
-  vertical-align: bottom; line-height: 1.3; }
-td { text-align: right; padding: 8px 9px; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+th { text-align: right; font-weight: 550; color: var(--soft); padding: 6px 7px; border-bottom: 1.5px solid var(--grid);
+  vertical-align: bottom; line-height: 1.3; white-space: nowrap; }
+td { text-align: right; padding: 8px 7px; border-bottom: 1px solid var(--grid); white-space: nowrap; }
 td:first-child, th:first-child { text-align: left; padding-left: 0; }
 td small { display: block; color: var(--soft); font-size: 11.5px; }
 td:last-child, th:last-child { padding-right: 0; }
 td.up { color: var(--good); } td.down { color: var(--bad); } td.none { color: var(--soft); }
+table.goals td:nth-child(2), table.goals td:nth-child(4), table.goals th:nth-child(2), table.goals th:nth-child(4) {
+  text-align: left; }
+table.goals td { vertical-align: top; }
+table.goals td:first-child { white-space: normal; min-width: 17em; max-width: 27em; }
+table.goals td:last-child, table.goals th:last-child { padding-right: 9px; }
+td.verdict { font-weight: 650; }
+tr.goal-missed { background: color-mix(in srgb, var(--bad) 12%, transparent); }
+table.goals td:first-child, table.goals th:first-child { padding-left: 9px; }
 td.heat small { color: inherit; opacity: 0.75; }
 td.heat:last-child { padding-right: 9px; }
 td.heat { background: color-mix(in srgb, var(--accent) var(--share), transparent); }
@@ -105,7 +113,7 @@ def figure(svg: str, caption: str, wide: int | None = None) -> str:
 
 def dot(agent: str) -> str:
     """A spot of the agent's colour."""
-    return f'<span class="dot {escape(agent)}" style="--agent:{agent_colour(agent)}"></span>'
+    return f'<span class="dot {escape(drawn_as(agent))}" style="--agent:{agent_colour(agent)}"></span>'
 
 
 def legend(agents: Iterable[str]) -> str:
@@ -118,11 +126,12 @@ def legend(agents: Iterable[str]) -> str:
     return f'<div class="legend">{buttons}<span>click to hide or show</span></div>\n'
 
 
-def table(head: Iterable[str], rows: Iterable[tuple[str, Iterable[str]]]) -> str:
-    """head: HTML of each heading. rows: (class of the row, its whole cells, `<td>..</td>`)."""
+def table(head: Iterable[str], rows: Iterable[tuple[str, Iterable[str]]], kind: str = "") -> str:
+    """head: HTML of each heading. rows: (class of the row, its whole cells, `<td>..</td>`). kind: the table's class."""
     top = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join(f'<tr class="{name}">{"".join(cells)}</tr>\n' for name, cells in rows)
-    return f'<div class="tablewrap"><table><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
+    name = f' class="{kind}"' if kind else ""
+    return f'<div class="tablewrap"><table{name}><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
 
 
 def cell(text: str, below: str = "", kind: str = "") -> str:

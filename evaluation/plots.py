@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from evaluation.results import Results, duel
-from evaluation.style import agent_colour, agent_label, agent_order
+from evaluation.style import agent_colour, agent_label, agent_order, drawn_as
 from evaluation.summary import AgentSummary, CurvePoint, SplitSummary
 
 # Pages replace these by their own colours, so that figures follow the page into the dark; nothing else may use them.
@@ -84,9 +84,9 @@ def adaptation_figure(split: SplitSummary, episodes: int) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.6, 3.9))
         left, right = figure.subplots(1, 2)
-        shown = [_within(agent, episodes) for agent in split.agents]
-        _curves(left, shown, lambda p: p.episode, lambda p: (p.score, p.low, p.high), episodes)
-        _curves(right, shown, lambda p: p.episode, lambda p: (p.success, p.success_low, p.success_high), episodes)
+        shown = within(split, episodes)
+        draw_curves(left, shown, lambda p: p.episode, lambda p: (p.score, p.low, p.high), episodes)
+        draw_curves(right, shown, lambda p: p.episode, lambda p: (p.success, p.success_low, p.success_high), episodes)
         left.set_title(score_title(split))
         right.set_title("share of tasks solved")
         right.set_ylim(-0.03, 1.03)
@@ -104,25 +104,38 @@ def steps_figure(split: SplitSummary, horizon: int) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.6, 4.0))
         axes = figure.subplots()
-        zero = horizon / 2  # where the logarithmic axis shows "no step yet"
-        far = max([point.env_steps for agent in split.agents for point in agent.curve] + [2.0 * horizon])
-        axes.set_xscale("log")
-        _curves(axes, list(split.agents), lambda p: max(p.env_steps, zero), lambda p: (p.score, p.low, p.high), far)
-        if 0 < split.budget_steps < far:
-            axes.axvline(split.budget_steps, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
-            axes.annotate(
-                "common budget", (split.budget_steps, 1.0), (4, -1), xycoords=("data", "axes fraction"),
-                textcoords="offset points", va="top", fontsize=9, color=SOFT,
-            )  # fmt: skip
-        axes.set_xlim(zero, far)
-        decades = [10.0**n for n in range(1, 8) if zero * 1.6 < 10.0**n <= far]
-        marks = [m for d in decades for m in (d, 2 * d, 5 * d) if m <= far] if len(decades) < 3 else decades
-        first = [m for m in (horizon,) if not any(0.6 < m / other < 1.7 for other in marks)]
-        axes.set_xticks([zero, *first, *marks], labels=["0", *(thousands(m) for m in [*first, *marks])])
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        draw_steps(axes, split.agents, horizon, split.budget_steps)
         axes.set_xlabel("environment steps on the task (logarithmic)")
         axes.set_title(score_title(split))
     return figure
+
+
+def draw_steps(
+    axes: Axes,
+    agents: Sequence[AgentSummary],
+    horizon: int,
+    budget_steps: int,
+    *,
+    named: bool = True,
+    in_words: Callable[[float], str] | None = None,
+) -> None:
+    """Score over steps on a logarithmic axis, which shows "no step yet" at half an episode. named: as `draw_curves`."""
+    zero, in_words = horizon / 2, in_words or thousands
+    far = max([point.env_steps for agent in agents for point in agent.curve] + [2.0 * horizon])
+    axes.set_xscale("log")
+    draw_curves(axes, agents, lambda p: max(p.env_steps, zero), lambda p: (p.score, p.low, p.high), far, named=named)
+    if 0 < budget_steps < far:
+        axes.axvline(budget_steps, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.annotate(
+            "common budget", (budget_steps, 1.0), (4, -1), xycoords=("data", "axes fraction"),
+            textcoords="offset points", va="top", fontsize=9, color=SOFT,
+        )  # fmt: skip
+    axes.set_xlim(zero, far)
+    decades = [10.0**n for n in range(1, 8) if zero * 1.6 < 10.0**n <= far * 1.001]
+    marks = [m for d in decades for m in (d, 2 * d, 5 * d) if m <= far] if len(decades) < 3 else decades
+    first = [m for m in (horizon,) if not any(0.6 < m / other < 1.7 for other in marks)]
+    axes.set_xticks([zero, *first, *marks], labels=["0", *(in_words(m) for m in [*first, *marks])])
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def duel_figure(results: Results, split: SplitSummary, episodes: int) -> Figure | None:
@@ -130,7 +143,9 @@ def duel_figure(results: Results, split: SplitSummary, episodes: int) -> Figure 
     duels = [
         (agent.agent, found)
         for agent in split.agents
-        if agent.adapts and (found := duel(results, split.family, split.split, agent.agent, episodes)) is not None
+        if agent.adapts
+        and not agent.long
+        and (found := duel(results, split.family, split.split, agent.agent, episodes)) is not None
     ]
     if not duels:
         return None
@@ -146,7 +161,7 @@ def duel_figure(results: Results, split: SplitSummary, episodes: int) -> Figure 
             better = int((found.ours > found.theirs).sum())
             axes.plot(
                 found.theirs, found.ours, "o", markersize=6, color=agent_colour(name), alpha=0.75,
-                markeredgewidth=0, clip_on=False, gid=f"agent:{name}",
+                markeredgewidth=0, clip_on=False, gid=_group(name),
             )  # fmt: skip
             axes.set_xlim(low - margin, high + margin)
             axes.set_ylim(low - margin, high + margin)
@@ -159,8 +174,12 @@ def duel_figure(results: Results, split: SplitSummary, episodes: int) -> Figure 
 
 
 def steps_to_figure(split: SplitSummary, percent: str = "80") -> Figure | None:
-    """Bars: median steps until `percent` of the oracle; hatched where half of the runs or more never got there."""
-    agents = [agent for agent in split.agents if percent in agent.steps_to and agent.agent not in ("random",)]
+    """Bars: median steps until `percent` of the oracle; hatched where half of the runs or more never got there.
+
+    Long arms stand in for the same agents with the common budget.
+    """
+    replaced = {drawn_as(agent.agent) for agent in split.agents if agent.long}
+    agents = [agent for agent in split.agents if percent in agent.steps_to and agent.agent not in ("random", *replaced)]
     if not agents:
         return None
     with matplotlib.rc_context(STYLE):
@@ -181,14 +200,12 @@ def steps_to_figure(split: SplitSummary, percent: str = "80") -> Figure | None:
                     hatch="///",
                     height=0.62,
                     alpha=0.7,
-                    gid=f"agent:{agent.agent}",
+                    gid=_group(agent.agent),
                 )
                 within = f"not within {thousands(spent)} steps" if agent.adapts else "does not adapt"
                 axes.annotate(f"{within}; {never}", (wide, row), (6, 0), textcoords="offset points", va="center")
             else:
-                axes.barh(
-                    row, max(steps.median, furthest * 0.002), color=colour, height=0.62, gid=f"agent:{agent.agent}"
-                )
+                axes.barh(row, max(steps.median, furthest * 0.002), color=colour, height=0.62, gid=_group(agent.agent))
                 word = f"{thousands(steps.median)} steps" if steps.median > 0 else "at once"
                 axes.annotate(f"{word}; {never}", (steps.median, row), (6, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(agents)), labels=[agent_label(agent.agent) for agent in reversed(agents)])
@@ -201,25 +218,32 @@ def steps_to_figure(split: SplitSummary, percent: str = "80") -> Figure | None:
     return figure
 
 
-def _within(agent: AgentSummary, episodes: int) -> AgentSummary:
-    return replace(agent, curve=tuple(point for point in agent.curve if point.episode <= episodes))
+def within(split: SplitSummary, episodes: int) -> list[AgentSummary]:
+    """The agents without those that had a budget of their own, each as far as so many episodes."""
+    return [
+        replace(agent, curve=tuple(point for point in agent.curve if point.episode <= episodes))
+        for agent in split.agents
+        if not agent.long
+    ]
 
 
-def _curves(
+def draw_curves(
     axes: Axes,
     agents: Sequence[AgentSummary],
     x_of: Callable[[CurvePoint], float],
     y_of: Callable[[CurvePoint], tuple[float, float, float]],
     right: float,
+    *,
+    named: bool = True,
 ) -> None:
-    """Lines with bands to x = `right`, dotted from where an agent was given no more; names at the right end."""
+    """Lines with bands to x = `right`, dotted from where an agent was given no more; `named` at the right end."""
     ends: list[tuple[str, float]] = []
     for agent in agents:
         x = np.array([x_of(point) for point in agent.curve], dtype=float)
         y, low, high = np.array([y_of(point) for point in agent.curve], dtype=float).reshape(-1, 3).T
         if not np.isfinite(y).any():
             continue
-        colour, name = agent_colour(agent.agent), f"agent:{agent.agent}"
+        colour, name = agent_colour(agent.agent), _group(agent.agent)
         if len(x) == 1 or x[-1] < right:
             style = "-" if len(x) == 1 else (0, (1, 2))
             width = 1.6 if len(x) == 1 else 1.3
@@ -229,7 +253,13 @@ def _curves(
             axes.plot(x, y, color=colour, linewidth=2.2, solid_capstyle="round", gid=name)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, gid=name)
         ends.append((agent.agent, float(y[np.flatnonzero(np.isfinite(y))[-1]])))
-    _name_lines(axes, ends)
+    if named:
+        _name_lines(axes, ends)
+
+
+def _group(name: str) -> str:
+    """The identifier of what pages show and hide together."""
+    return f"agent:{drawn_as(name)}"
 
 
 def _name_lines(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
@@ -251,7 +281,7 @@ def _name_lines(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
     for (name, value), place in zip(order, places, strict=True):
         axes.annotate(
             agent_label(name), (1.0, value), (1.035, place), xycoords=("axes fraction", "data"),
-            textcoords="axes fraction", va="center", color=agent_colour(name), fontsize=10, gid=f"agent:{name}",
+            textcoords="axes fraction", va="center", color=agent_colour(name), fontsize=10, gid=_group(name),
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": agent_colour(name), "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0},
         )  # fmt: skip
@@ -259,6 +289,14 @@ def _name_lines(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
 
 def score_title(split: SplitSummary) -> str:
     return "score (random = 0, oracle = 1)" if split.normalised else "return"
+
+
+def compact(number: float) -> str:
+    """Steps where there is little room: 800, `1k`, `2 500`, `13k`, `1.25M`."""
+    whole = round(number)
+    if whole >= 1_000_000:
+        return f"{whole / 1e6:.3g}M"
+    return f"{whole / 1e3:.0f}k" if whole >= 10_000 or (whole and whole % 1000 == 0) else thousands(whole)
 
 
 def thousands(number: float) -> str:

@@ -25,7 +25,7 @@ from training.loop import torch_threads
 
 PROBE_EPISODE = 1_000_000  # number of the first initial state that probes use: no adaptation episode gets so far
 DENSE_ROUNDS = 20  # a probe after each of so many rounds,
-SPARSER = 1.25  # then after rounds whose numbers grow by this factor
+SPARSER = 1.2  # then after rounds whose numbers grow by this factor
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ class Budget:
     episodes: int = 20
     """Adaptation episodes on each task; a round that would go beyond is not played."""
     max_env_steps: int = 0
-    """Go on to so many steps on each task, where that is more than the episodes take (PPO's own learning curve)."""
+    """Go on to so many steps on each task, where that is more than the episodes take (PPO's own learning curve).
+
+    Of the adaptation episodes beyond `episodes`, only those of rounds that a probe follows are recorded: all of a
+    million steps would be ten thousand rows a task.
+    """
     probe_episodes: int = 2
     """Initial states that each probe starts from."""
     explore_probes: bool = False
@@ -96,7 +100,7 @@ def adapt_to_tasks(
     threads: int = 0,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> list[Episode]:
-    """Let an agent adapt to tasks, and measure it as it does: every episode played, adaptation and probes.
+    """Let an agent adapt to tasks, and measure it as it does: the episodes played, adaptation and probes.
 
     name, seed: what the rows call the agent, and which of its training runs this is; all randomness follows from `seed`
         and `budget.task_seed`. threads: physics threads, 0 for all processors; the results do not depend on it.
@@ -147,7 +151,8 @@ def adapt_to_tasks(
             data, memory = _play(agent, memory, batch, budget, number, explore=True)
             memory = agent.adapt(memory, data)
             steps = data.valid.sum(0).numpy()  # [K, E]: a fault ends an episode, and its steps, early
-            for task in range(k):
+            recorded = number < budget.episodes or is_probed(finished + 1, rounds)
+            for task in range(k if recorded else 0):
                 for i in range(e):
                     before = int(spent[task] + steps[task, :i].sum())
                     add("adapt", number + i, task, before, float(data.returns[task, i]), bool(data.success[task, i]))

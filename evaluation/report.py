@@ -8,12 +8,14 @@ from pathlib import Path
 
 from envs.families import FAMILIES
 from evaluation.maps import success_by_kind, task_map
+from evaluation.overview import overview_figure, steps_overview
 from evaluation.page import cell, dot, figure, legend, page, table
 from evaluation.plots import adaptation_figure, duel_figure, png, steps_figure, steps_to_figure, svg, thousands
+from evaluation.presets import is_long
+from evaluation.report_tables import agents_table, gaps_table, goals_table
 from evaluation.results import Results
-from evaluation.style import agent_label, agent_order
-from evaluation.summarise import PPO
-from evaluation.summary import AgentSummary, Gap, Protocol, SplitSummary
+from evaluation.style import agent_label, agent_order, drawn_as
+from evaluation.summary import Protocol, SplitSummary
 from evaluation.table import write_text
 from evaluation.wording import (
     SPLIT_NAMES,
@@ -21,11 +23,7 @@ from evaluation.wording import (
     headline,
     leader,
     misses,
-    number,
     percent,
-    percent_span,
-    signed,
-    span,
 )
 
 REPORT_FILE = "report.html"
@@ -35,7 +33,8 @@ EMBED_BYTES = 6_000_000  # a larger film is linked beside the page instead of pu
 def write_report(directory: Path) -> Path:
     """Write the page from the tables, the summary and the films in `directory`; returns its path.
 
-    The adaptation curves are written as `figures/FAMILY-SPLIT.png` too, for use elsewhere.
+    For use elsewhere the adaptation curves are written as `figures/FAMILY-SPLIT.png` too, all of them in one as
+    `figures/overview.png`, and where there are long arms the curves over steps as `figures/steps.png`.
 
     Films are `*.mp4` there or in `films/`. Raises `UserError` where a table is missing or broken.
     """
@@ -45,9 +44,15 @@ def write_report(directory: Path) -> Path:
     write_text(path, _page(results, _films(directory)))
     figures = directory / "figures"
     figures.mkdir(exist_ok=True)
-    for split in results.summary.results:
-        picture = png(adaptation_figure(split, results.summary.protocol.episodes), dots_per_inch=110)
-        (figures / f"{split.family}-{split.split}.png").write_bytes(picture)
+    drawn = {
+        f"{split.family}-{split.split}": adaptation_figure(split, results.summary.protocol.episodes)
+        for split in results.summary.results
+    }
+    drawn["overview"] = overview_figure(results)
+    if (steps := steps_overview(results)) is not None:
+        drawn["steps"] = steps
+    for name, picture in drawn.items():
+        (figures / f"{name}.png").write_bytes(png(picture, dots_per_inch=110))
     return path
 
 
@@ -67,15 +72,15 @@ def _films(directory: Path) -> dict[str, str]:
 def _page(results: Results, films: dict[str, str]) -> str:
     summary = results.summary
     families = list(dict.fromkeys(split.family for split in summary.results))
-    agents = agent_order({agent.agent for split in summary.results for agent in split.agents})
-    body = [_headlines(summary.results), legend(agents)]
+    agents = agent_order({drawn_as(agent.agent) for split in summary.results for agent in split.agents})
+    body = [goals_table(summary.goals), _headlines(summary.results), legend(agents)]
     remaining = dict(films)
     for family in families:
         mine = {name: remaining.pop(name) for name in list(remaining) if _family_of(name, families) == family}
         body.append(_family(results, family, mine))
     if remaining:
         body += ["<h2>Films</h2>", *(_film(name, source) for name, source in remaining.items())]
-    body += [_misses(results), _gaps(summary.gaps), _protocol(summary.protocol)]
+    body += [_misses(results), gaps_table(summary.gaps), _protocol(summary.protocol)]
     return page(f"quickstudy: {summary.protocol.name}", _header(summary.protocol, families), "".join(body), _footer())
 
 
@@ -85,8 +90,17 @@ def _header(protocol: Protocol, families: list[str]) -> str:
         "<h1>How quickly do they learn a task they have never met?</h1>"
         f'<p class="lede">Every agent meets the same <b>{protocol.tasks} held-out tasks</b> of each split of '
         f"{escape(' and '.join(families))}, from the same initial states, and has <b>{protocol.episodes} episodes</b> "
-        "on each to adapt. After each round of learning it is measured. Scores run from 0, an agent that acts at "
-        "random, to 1, an oracle that is told the task.</p>"
+        f"on each to adapt. After each round of learning it is measured.{_long(protocol)} Scores run from 0, an agent "
+        "that acts at random, to 1, an oracle that is told the task.</p>"
+    )
+
+
+def _long(protocol: Protocol) -> str:
+    if protocol.long is None:
+        return ""
+    return (
+        f" PPO also gets <b>{thousands(protocol.long.env_steps)} steps</b> on each of {protocol.long.tasks} tasks, to "
+        "see what it comes to."
     )
 
 
@@ -119,7 +133,9 @@ def _family(results: Results, family: str, films: dict[str, str]) -> str:
 
 
 def _split(results: Results, split: SplitSummary, protocol: Protocol) -> str:
-    prefix = f"{split.family}-{split.split}"
+    prefix, longest = f"{split.family}-{split.split}", results.longest(split)
+    tasks = max(agent.tasks for agent in longest.agents)
+    on_tasks = f" All on the {tasks} tasks of PPO's long runs." if longest is not split else ""
     counts = f"{max(a.tasks for a in split.agents)} tasks, up to {max(a.seeds for a in split.agents)} training seeds"
     horizon = protocol.horizons.get(split.family, 1)
     states = f"{protocol.probe_episodes} initial states" if protocol.probe_episodes > 1 else "one initial state"
@@ -134,9 +150,9 @@ def _split(results: Results, split: SplitSummary, protocol: Protocol) -> str:
             "are agents that do not adapt.",
         ),
         figure(
-            svg(steps_figure(split, horizon), f"{prefix}-b"),
+            svg(steps_figure(longest, horizon), f"{prefix}-b"),
             "<b>The same against the steps spent on the task,</b> exploration included, as far as each agent went. "
-            f"An episode is {horizon} steps.",
+            f"An episode is {horizon} steps.{on_tasks}",
         ),
     ]
     duel = duel_figure(results, split, protocol.episodes)
@@ -159,61 +175,8 @@ def _split(results: Results, split: SplitSummary, protocol: Protocol) -> str:
                 "there in all the steps they had.",
             )
         )
-    parts.append(_table(split))
+    parts.append(agents_table(split))
     return "".join(parts)
-
-
-def _table(split: SplitSummary) -> str:
-    scale = "score" if split.normalised else "return"
-    head = [
-        "agent", "solved,<br>before → after", f"{scale}<br>after", "gain by<br>adapting", "area under<br>the curve",
-        "steps to 50 / 80 / 90\u202f%<br>of the oracle", "PPO gets<br>there in", "better<br>than PPO",
-        "worst<br>tenth",
-    ]  # fmt: skip
-    rows = [(f"agent-{escape(agent.agent)}", _row(agent)) for agent in split.agents]
-    note = (
-        f"<figcaption>After {thousands(split.budget_steps)} steps on each task, the common budget; small figures are "
-        "95\u202f% intervals. Steps to a share of the oracle: median over runs in all the steps that the agent "
-        "had, with the share that never got there. Better than PPO: probability that a run beats one of PPO from "
-        f"scratch on the same task. Worst tenth: mean {scale} on the tasks where the agent does worst.</figcaption>"
-    )
-    return table(head, rows) + note
-
-
-def _row(agent: AgentSummary) -> list[str]:
-    final = agent.final
-    success = (
-        f"{percent(agent.curve[0].success)} → {percent(final.success)}" if agent.adapts else percent(final.success)
-    )
-    cells = [
-        cell(
-            f"{dot(agent.agent)}{escape(agent_label(agent.agent))}",
-            f"{agent.seeds} seed{'s' if agent.seeds > 1 else ''}, {agent.tasks} tasks",
-        ),
-        cell(success, f"{percent(final.success_low)} to {percent(final.success_high)}"),
-        cell(number(final.score), f"{number(final.low)} to {number(final.high)}"),
-    ]
-    if agent.adapts:
-        kind = "up" if agent.gain.low > 0 else "down" if agent.gain.high < 0 else "none"
-        cells.append(cell(signed(agent.gain.value), span(agent.gain), kind))
-    else:
-        cells.append(cell("does not adapt", kind="none"))
-    cells.append(cell(number(agent.auc.value), span(agent.auc)))
-    if agent.steps_to:
-        medians = [thousands(s.median) if s.median is not None else "never" for s in agent.steps_to.values()]
-        nevers = [percent(s.share_never) for s in agent.steps_to.values()]
-        cells.append(cell(" / ".join(medians), f"never: {' / '.join(nevers)}"))
-    else:
-        cells.append(cell("no scale", kind="none"))
-    equal = next((e for e in agent.ppo_equivalent if e.episode == final.episode), None)
-    if equal is None or agent.agent == PPO:
-        cells.append(cell("-", kind="none"))
-    else:
-        cells.append(cell(f"{'> ' if equal.censored else ''}{thousands(equal.ppo_steps)} steps"))
-    better = agent.improvement_over_ppo
-    cells.append(cell(percent(better.value), percent_span(better)) if better else cell("-", kind="none"))
-    cells.append(cell(number(agent.worst_decile)))
-    return cells
 
 
 def _where(results: Results, splits: list[SplitSummary], protocol: Protocol) -> str:
@@ -269,33 +232,15 @@ def _misses(results: Results) -> str:
     return f"<h2>What did not work</h2><ul>{''.join(f'<li>{escape(line)}</li>' for line in found)}</ul>"
 
 
-def _gaps(gaps: tuple[Gap, ...]) -> str:
-    if not gaps:
-        return ""
-    rows = [
-        (
-            f"agent-{escape(gap.agent)}",
-            [
-                cell(f"{dot(gap.agent)}{escape(agent_label(gap.agent))}"),
-                cell(escape(gap.family)),
-                cell(f"{escape(gap.seen)} to {escape(gap.unseen)}"),
-                cell(signed(100 * gap.success, 0)),
-                cell(signed(gap.score) if gap.score is not None else "-"),
-            ],
-        )
-        for gap in gaps
-    ]
-    head = ["agent", "family", "splits", "solved<br>(percent points)", "score"]
-    return (
-        "<h2>From one split to the other</h2><p>How much worse each agent is where tasks lie further from those it was "
-        f"trained on, at the end of the common budget.</p>{table(head, rows)}"
-    )
-
-
 def _protocol(protocol: Protocol) -> str:
     budget = f"{protocol.episodes} adaptation episodes on each task"
-    if protocol.ppo_env_steps:
-        budget += f"; PPO from scratch and fine-tuned go on to {thousands(protocol.ppo_env_steps)} steps"
+    if (long := protocol.long) is not None:
+        seeds = f"{long.seeds} seed{'s' if long.seeds > 1 else ''}"
+        budget += (
+            f"; besides, {' and '.join(escape(agent_label(arm)) for arm in protocol.arms if is_long(arm))}: "
+            f"{thousands(long.env_steps)} steps on each of the first {long.tasks} tasks ({', '.join(long.splits)}), "
+            f"{seeds}"
+        )
     facts = {
         "made by": f"<code>{escape(protocol.command)}</code>",
         "families": escape(", ".join(f"{name} version {version}" for name, version in protocol.families.items())),
@@ -318,8 +263,8 @@ def _protocol(protocol: Protocol) -> str:
         "the policy as adapted so far; their steps are not counted and nothing is learned from them. Scores are "
         "returns on the scale from the random agent (0) to the oracle (1), which sees the task's parameters. Means of "
         "scores leave out the lowest and the highest quarter of all runs; intervals are 95\u202f% bootstrap intervals, "
-        "seeds and tasks resampled apart. Everything is computed from episodes.csv, tasks.json and summary.json beside "
-        "this page.</p>"
+        "seeds and tasks resampled apart. Everything is computed from the table of episodes, tasks.json and "
+        "summary.json beside this page.</p>"
         f"<dl>{listed}</dl><details><summary>where each agent's weights came from</summary><dl>{origins}</dl></details>"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 from envs.errors import UserError
 from envs.families import make_family
 from envs.task import Parameter
-from evaluation.summarise import PPO, Curves, curves_of
+from evaluation.curves import PPO, Curves, Scale, curves_of, points_of, resample
+from evaluation.presets import ARMS
 from evaluation.summary import SplitSummary, Summary, read_summary
-from evaluation.table import EPISODES_FILE, TASKS_FILE, Episode, read_episodes, read_tasks
+from evaluation.table import TASKS_FILE, Episode, TaskValues, find_episodes, read_episodes, read_tasks
 
 SplitKey = tuple[str, str]  # family, split
 
@@ -24,14 +25,14 @@ class Results:
 
     summary: Summary
     rows: dict[SplitKey, dict[str, list[Episode]]]
-    tasks: dict[str, dict[str, list[dict[str, Any]]]]
+    tasks: TaskValues
     _curves: dict[tuple[str, str, str], Curves] = field(default_factory=dict)
 
     @classmethod
     def read(cls, directory: Path) -> Results:
         """Raises `UserError` where a file is missing or is not what it should be."""
         rows: dict[SplitKey, dict[str, list[Episode]]] = {}
-        for row in read_episodes(directory / EPISODES_FILE):
+        for row in read_episodes(find_episodes(directory)):
             rows.setdefault((row.family, row.split), {}).setdefault(row.agent, []).append(row)
         return cls(read_summary(directory), rows, read_tasks(directory / TASKS_FILE))
 
@@ -47,13 +48,30 @@ class Results:
 
     def score(self, split: SplitSummary, returns: np.ndarray) -> np.ndarray:
         """Returns on the scale random = 0, oracle = 1; unchanged where the split has no such scale."""
-        if not split.normalised or split.random is None or split.oracle is None:
-            return returns
-        low, high = split.random.episode_return, split.oracle.episode_return
-        return (returns - low) / (high - low)
+        return Scale(split.random, split.oracle).score(returns)
 
     def task_values(self, family: str, split: str) -> list[dict[str, Any]]:
         return self.tasks.get(family, {}).get(split, [])
+
+    def longest(self, split: SplitSummary) -> SplitSummary:
+        """The split as far as anyone went: long arms in place of the same agents with the common budget.
+
+        Curves are on the tasks of the long arms, whose number is in `tasks`; other figures and the scale stay as they
+        are. The very split where there are no long arms.
+        """
+        long = {ARMS[agent.agent].agent: agent.agent for agent in split.agents if agent.long}
+        if not long:
+            return split
+        scale, agents = Scale(split.random, split.oracle), []
+        of_long = self.curves(split.family, split.split, next(iter(long.values())))
+        for agent in split.agents:
+            curves = self.curves(split.family, split.split, agent.agent)
+            if curves is None or of_long is None or agent.agent in long:
+                continue
+            curves = curves.of_tasks([task for task in of_long.tasks if task in curves.tasks])
+            points = points_of(curves, scale, resample(curves, scale))
+            agents.append(replace(agent, curve=points, tasks=len(curves.tasks)))
+        return replace(split, agents=tuple(agents))
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,7 @@ def duel(results: Results, family: str, split: str, agent: str, episodes: int) -
     if not tasks:
         return None
     ours, theirs = ours.of_tasks(tasks), theirs.of_tasks(tasks)
-    last = int(np.flatnonzero(ours.episodes <= episodes)[-1])
+    last = ours.probe_by(episodes)
     steps = float(ours.steps[last].mean())
     ppo_steps = theirs.steps.mean(axis=(1, 2))
     same = int(np.flatnonzero(ppo_steps <= steps + 0.5)[-1])

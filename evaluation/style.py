@@ -11,6 +11,7 @@ import matplotlib
 from PIL import ImageFont
 
 from envs.task import Task, TaskFamily
+from evaluation.presets import ARMS
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart; each agent keeps its colour everywhere.
 COLOURS = {
@@ -31,13 +32,20 @@ LABELS = {
     "ppo-robust": "PPO robust",
     "ppo-oracle": "PPO oracle",
     "random": "random",
+    "ppo-long": "PPO from scratch, long",
+    "ppo-finetuned-long": "PPO fine-tuned, long",
 }
 SUCCESS, FAILURE = "#2BA84A", "#E0803A"
 
 
+def drawn_as(name: str) -> str:
+    """The agent whose colour an arm has, and with which pages show and hide it: a long arm's is its agent's."""
+    return ARMS[name].agent if name in ARMS else name
+
+
 def agent_colour(name: str) -> str:
     """The colour of an agent, `#RRGGBB`; an agent outside the catalogue always gets the same spare one."""
-    return COLOURS.get(name) or SPARE_COLOURS[sum(name.encode()) % len(SPARE_COLOURS)]
+    return COLOURS.get(drawn_as(name)) or SPARE_COLOURS[sum(name.encode()) % len(SPARE_COLOURS)]
 
 
 def agent_label(name: str) -> str:

@@ -6,15 +6,19 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from envs.errors import UserError
+from evaluation.presets import LongBudget
 from evaluation.table import read_json, write_text
 
 SUMMARY_FILE = "summary.json"
 PROTOCOL_FILE = "protocol.json"
+
+Verdict = Literal["met", "missed", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -77,20 +81,23 @@ class PPOEquivalent:
 
 @dataclass(frozen=True)
 class AgentSummary:
-    """One agent on one split of one family.
+    """One arm on one split of one family.
 
-    `final`, `gain`, `auc`, `worst_decile` and `improvement_over_ppo` are within the common budget (`Protocol.episodes`
-    on each task); `curve`, `steps_to` and `ppo_equivalent` go as far as the agent went.
+    Its budget is the common one (`Protocol.episodes` on each task), or for a long arm `Protocol.long`.
 
-    agent: its name. seeds, tasks: how many of each it was measured on. adapts: whether any episode was given to it.
+    agent: name of the arm. seeds, tasks: how many of each it was measured on.
+    adapts: whether any episode was given to it.
     curve: one point for each probe, from no adaptation on.
-    final: the last point within the common budget.
+    final: the last point within the budget.
     gain: score at `final` minus score before any adaptation. gain_success: the same in success.
-    auc: mean score over the common budget (area under the curve over steps, divided by the steps).
+    auc: mean score over the budget (area under the curve over steps, divided by the steps).
     steps_to: keys "50", "80", "90": percent of the oracle; empty where the results are not normalised.
-    ppo_equivalent: one for each point of `curve`; empty where there is no PPO from scratch.
+    ppo_equivalent: one for each point of `curve`, against the longest runs of PPO from scratch, on the tasks of both;
+        empty where there is no PPO from scratch.
     worst_decile: mean score at `final` of the worst tenth of the tasks.
-    improvement_over_ppo: probability that the agent's return at `final` beats that of PPO from scratch on that task.
+    improvement_over_ppo: probability that the agent's return at `final` beats that of PPO from scratch on that task,
+        both with the common budget; none for a long arm.
+    long: whether it had a budget of its own.
     """
 
     agent: str
@@ -106,6 +113,7 @@ class AgentSummary:
     ppo_equivalent: tuple[PPOEquivalent, ...]
     worst_decile: float
     improvement_over_ppo: Interval | None
+    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,20 +159,47 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """One of the goals of a benchmark, and what was measured.
+
+    figure: what is measured, in words. family, split: where. agent: on which one; empty where on none.
+    goal: what it should be, in words.
+    measured, low, high: the figure with its 95 % interval; none where it was not measured.
+    verdict: by the point estimate, for goals that ask for intervals apart by the intervals.
+    note: what else to know: the other agent's figure, what is missing, how to read it.
+    unit: of `measured`: a score, a share of episodes, or how many times as many steps.
+    lower_bound: the true figure is `measured` or more.
+    """
+
+    figure: str
+    family: str
+    split: str
+    agent: str
+    goal: str
+    measured: float | None
+    low: float | None
+    high: float | None
+    verdict: Verdict
+    note: str
+    unit: Literal["score", "share", "times"] = "score"
+    lower_bound: bool = False
+
+
+@dataclass(frozen=True)
 class Protocol:
     """How the episodes were played; `protocol.json` beside the table. It says all that decides the table's contents.
 
     name: the preset, or `evaluate`. command: what repeats it.
-    families: {name: version}. splits, arms: what was measured on each of them; arms are names of agents.
+    families: {name: version}. splits, arms: what was measured on each of them.
     episodes: the common budget, in adaptation episodes on each task.
     probe_episodes: initial states that each probe is averaged over.
     explore_probes: probes sample actions; otherwise they take the policy's mode.
-    ppo_env_steps: steps on each task that PPO, from scratch and fine-tuned, was given where the common budget is less.
     tasks: how many of each split. task_seed: samples them and keys the initial states.
     seeds: those asked for; an agent of which one training run exists has one.
     horizons: {family: control steps in an episode}.
     checkpoints: {agent/family/seed: training run, the steps it took, and the digest of its weights}.
     versions: {quickstudy, python, torch, mujoco, ...: version}.
+    long: what long arms were given in place of the common budget; none where there are none.
     """
 
     name: str
@@ -175,25 +210,31 @@ class Protocol:
     episodes: int
     probe_episodes: int
     explore_probes: bool
-    ppo_env_steps: int
     tasks: int
     task_seed: int
     seeds: tuple[int, ...]
     horizons: dict[str, int]
     checkpoints: dict[str, str]
     versions: dict[str, str]
+    long: LongBudget | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """`summary.json`."""
+    """`summary.json`. goals: those of the preset `full`; empty for anything else."""
 
     protocol: Protocol
     results: tuple[SplitSummary, ...]
     gaps: tuple[Gap, ...]
+    goals: tuple[Goal, ...] = ()
 
 
 D = TypeVar("D")
+
+
+def rounded(value: float | np.ndarray) -> float:
+    """Six decimals: more would only be noise, and might differ from one machine's arithmetic to another's."""
+    return round(float(value), 6) + 0.0  # the sum turns -0.0 into 0.0
 
 
 def write_protocol(directory: Path, protocol: Protocol) -> None:

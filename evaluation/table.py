@@ -1,14 +1,17 @@
 """The raw table of every evaluation: `episodes.csv`, one row an episode, and the tasks that its numbers stand for.
 
-Everything else that an evaluation shows is computed from this table.
+Everything else that an evaluation shows is computed from this table. A large one may be kept compressed, as
+`episodes.csv.gz` (`gzip -9n episodes.csv`): it is read all the same.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +24,11 @@ Role = Literal["adapt", "probe"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 EPISODES_FILE = "episodes.csv"
+COMPRESSED_FILE = f"{EPISODES_FILE}.gz"
 TASKS_FILE = "tasks.json"
+TaskValues = dict[str, dict[str, list[dict[str, Any]]]]
+"""{family: {split: [the task's values, ...]}}."""
+
 COLUMNS = (
     "family",
     "version",
@@ -90,18 +97,31 @@ def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
+def find_episodes(directory: Path) -> Path:
+    """The table of an evaluation: `episodes.csv`, or where there is none `episodes.csv.gz`. Neither need exist."""
+    plain, compressed = directory / EPISODES_FILE, directory / COMPRESSED_FILE
+    return compressed if compressed.is_file() and not plain.is_file() else plain
+
+
 def read_episodes(path: Path) -> list[Episode]:
-    """The rows of a table. Raises `UserError` naming the line and the column of the first value that cannot be."""
+    """The rows of a table, compressed where its name ends in `.gz`.
+
+    Raises `UserError` naming the line and the column of the first value that cannot be.
+    """
     if not path.is_file():
         raise UserError(f"there is no table {path}: run `quickstudy evaluate` or `quickstudy benchmark` first")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = tuple(next(reader, ()))
-        if header != COLUMNS:
-            raise UserError(
-                f"{path}, line 1: the columns must be {','.join(COLUMNS)}, got {','.join(header) or 'nothing'}"
-            )
-        episodes = [_episode(path, reader.line_num, values) for values in reader]
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            header = tuple(next(reader, ()))
+            if header != COLUMNS:
+                raise UserError(
+                    f"{path}, line 1: the columns must be {','.join(COLUMNS)}, got {','.join(header) or 'nothing'}"
+                )
+            episodes = [_episode(path, reader.line_num, values) for values in reader]
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is not a whole gzip file: {error}") from None
     if not episodes:
         raise UserError(f"{path} has no rows: the evaluation that wrote it did not finish an episode")
     return episodes
@@ -161,7 +181,7 @@ def write_tasks(path: Path, tasks: Mapping[str, Mapping[str, Sequence[Task]]]) -
     write_text(path, json.dumps(data, indent=1) + "\n")
 
 
-def read_tasks(path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def read_tasks(path: Path) -> TaskValues:
     """{family: {split: [the task's values, ...]}}. Raises `UserError` for a file that is missing or broken."""
     data = read_json(path)
     whole = isinstance(data, dict) and all(
@@ -170,7 +190,7 @@ def read_tasks(path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
     )
     if not whole:
         raise UserError(f"{path} must hold the tasks by family and split, as `quickstudy evaluate` writes them")
-    tasks: dict[str, dict[str, list[dict[str, Any]]]] = data
+    tasks: TaskValues = data
     return tasks
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from evaluation.curves import PPO
 from evaluation.plots import thousands
 from evaluation.style import agent_label
-from evaluation.summarise import PPO
-from evaluation.summary import AgentSummary, Interval, SplitSummary
+from evaluation.summary import AgentSummary, Goal, Interval, SplitSummary
 
 SPLIT_NAMES = {"train": "Training tasks", "test": "Held-out tasks", "ood": "Out of distribution"}
 SPLIT_WORDS = {
@@ -43,7 +45,7 @@ def span(interval: Interval) -> str:
 
 def leader(split: SplitSummary) -> AgentSummary | None:
     """The agent that the headline is about: of those that learned to adapt, the one that ends best."""
-    adapting = [agent for agent in split.agents if agent.adapts]
+    adapting = [agent for agent in split.agents if agent.adapts and not agent.long]
     learned = [agent for agent in adapting if not agent.agent.startswith(PPO)]
     return max(learned or adapting, key=lambda agent: agent.final.score, default=None)
 
@@ -90,6 +92,17 @@ def _against_ppo(agent: AgentSummary) -> list[str]:
     return [f"{ppo} needs {thousands(equal.ppo_steps)} steps to get as far, {times:.1f} times as many."]
 
 
+def goals_met(goals: Sequence[Goal]) -> str:
+    """`8 of 11 goals are met, 2 are missed, 1 could not be measured.`"""
+    counts = {verdict: sum(goal.verdict == verdict for goal in goals) for verdict in ("met", "missed", "not measured")}
+    words = [f"{counts['met']} of {len(goals)} goals {'is' if counts['met'] == 1 else 'are'} met"]
+    if counts["missed"]:
+        words.append(f"{counts['missed']} {'is' if counts['missed'] == 1 else 'are'} missed")
+    if counts["not measured"]:
+        words.append(f"{counts['not measured']} could not be measured")
+    return ", ".join(words) + "."
+
+
 def misses(splits: list[SplitSummary]) -> list[str]:
     """What did not work, a sentence each, by family and split."""
     found = []
@@ -104,7 +117,8 @@ def misses(splits: list[SplitSummary]) -> list[str]:
             if agent.adapts and agent.gain.low <= 0:
                 verb = "gets worse" if agent.gain.high < 0 else "shows no certain gain"
                 gain = f"{signed(agent.gain.value)}, {span(agent.gain)}"
-                found.append(f"{where}: {name} {verb} in the common budget ({gain}).")
+                budget = f"in its {thousands(agent.final.env_steps)} steps" if agent.long else "in the common budget"
+                found.append(f"{where}: {name} {verb} {budget} ({gain}).")
             half = agent.steps_to.get("50")
             if agent.adapts and half is not None and half.share_never > 0:
                 never = percent(half.share_never)

@@ -19,7 +19,7 @@ from envs.families import FAMILIES
 from evaluation import benchmark
 from evaluation.benchmark import evaluate, run_benchmark
 from evaluation.grid import grid_of
-from evaluation.presets import ARMS, PRESETS, Arm, Preset, find_preset
+from evaluation.presets import ARMS, PRESETS, Arm, LongBudget, Preset, find_preset
 from evaluation.summary import read_protocol, read_summary
 from evaluation.table import read_episodes, read_tasks
 from training.loop import TrainConfig
@@ -31,12 +31,12 @@ def small(**changes: Any) -> Preset:
     settings: dict[str, Any] = {
         "families": ("probe",),
         "splits": ("test", "ood"),
-        "arms": ("probe", "scratch", "random"),
+        "arms": ("probe", "scratch", "random", "scratch-long"),
         "seeds": 2,
         "tasks": 3,
         "episodes": 10,
         "probe_episodes": 3,
-        "ppo_env_steps": 200,
+        "long": LongBudget(env_steps=200, tasks=2),
         "film": (),
     }
     return Preset("small", **{**settings, **changes})
@@ -62,7 +62,8 @@ def probes(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(AGENTS, "probe", "probes:ProbeLearner")
     monkeypatch.setitem(ARMS, "probe", Arm("probe", weights="probe"))
     monkeypatch.setitem(AGENTS, "scratch", "probes:ProbeLearner")
-    monkeypatch.setitem(ARMS, "scratch", Arm("scratch", weights=None, extended=True))
+    monkeypatch.setitem(ARMS, "scratch", Arm("scratch", weights=None))
+    monkeypatch.setitem(ARMS, "scratch-long", Arm("scratch", weights=None, long=True))
     monkeypatch.setattr(catalogue, "TRAINABLE", (*catalogue.TRAINABLE, "probe"))
     monkeypatch.setattr(assets, "path", lambda name: shipped / name)
 
@@ -95,21 +96,26 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_grid_is_measured_whole(tmp_path: Path, played: list[str]) -> None:
     text = run(small(), tmp_path / "out")
     # One training run of `probe` is there, so it has one seed; the others start from nothing and have as many as asked.
-    assert played == [
+    usual = [
         f"{split}.{cell}"
         for split in ("test", "ood")
         for cell in ("probe.0", "scratch.0", "scratch.1", "random.0", "random.1")
     ]
+    assert played == [*usual, "test.scratch-long.0"]
     rows = read_episodes(tmp_path / "out" / "episodes.csv")
-    assert len({(row.split, row.agent, row.seed, row.task) for row in rows}) == 2 * 5 * 3
+    assert len({(row.split, row.agent, row.seed, row.task) for row in rows}) == 2 * 5 * 3 + 2
     spent = {row.agent: max(other.env_steps for other in rows if other.agent == row.agent) for row in rows}
-    assert spent == {"probe": 100, "scratch": 200, "random": 0}
+    assert spent == {"probe": 100, "scratch": 100, "random": 0, "scratch-long": 200}
+    assert {row.task for row in rows if row.agent == "scratch-long"} == {0, 1}
     tasks = read_tasks(tmp_path / "out" / "tasks.json")
     assert [len(tasks["probe"][split]) for split in ("test", "ood")] == [3, 3]
     protocol = read_protocol(tmp_path / "out")
     assert protocol.checkpoints["probe/probe/0"].startswith("probe/probe, ")
-    assert read_summary(tmp_path / "out").protocol == protocol
-    assert "[ 1/10] probe/test probe seed 0" in text
+    assert protocol.long == LongBudget(env_steps=200, tasks=2)
+    summary = read_summary(tmp_path / "out")
+    assert summary.protocol == protocol
+    assert [agent.agent for agent in summary.results[0].agents if agent.long] == ["scratch-long"]
+    assert "[ 1/11] probe/test probe seed 0" in text
     assert "probe 1, test; 100 steps on each task" in text
 
 
@@ -155,7 +161,7 @@ def test_an_interrupted_benchmark_continues(tmp_path: Path, played: list[str], m
     ],
 )
 def test_a_folder_belongs_to_one_protocol(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    alike = {"splits": ("test",), "seeds": 1, "ppo_env_steps": 0}
+    alike = {"splits": ("test",), "seeds": 1, "arms": ("probe", "scratch", "random")}
     run(small(**alike), tmp_path / "out")
     before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
     with pytest.raises(UserError, match=f"holds results with other settings \\({message}"):
@@ -194,6 +200,7 @@ def test_runs_of_ones_own_come_before_the_shipped_ones(tmp_path: Path, shipped: 
 def test_a_preset_narrowed_says_how_to_ask_for_it() -> None:
     narrow = find_preset("demo").narrowed(["point"], ["maml", "random"])
     assert (narrow.families, narrow.arms, narrow.film) == (("point",), ("maml", "random"), ())
+    assert narrow.long_arms == ()
     assert narrow.command == "demo --families point --arms maml random"
     assert find_preset("demo").narrowed(None, None).command == "demo"
     assert find_preset("demo").narrowed(None, ["ppo", "random"]).film == ()
@@ -229,14 +236,42 @@ def test_presets_say_what_is_wrong_with_them() -> None:
         Preset("x", families=("probe",), arms=("maml",), film=("rl2",))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": 1}, "long arms cannot have more than the others: 2 tasks, the preset has 1"),
+        (
+            {"long": LongBudget(tasks=1, seeds=3)},
+            "long arms cannot have more than the others: 3 seeds, the preset has 2",
+        ),
+        ({"splits": ("ood",)}, "long arms can only be measured on splits of the preset: test, the preset has ood"),
+    ],
+)
+def test_long_arms_stay_within_the_preset(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        small(**change)
+    small(**change, arms=("probe",))
+    with pytest.raises(UserError, match="env_steps of a long budget must be 1 or more, got 0"):
+        LongBudget(env_steps=0)
+
+
+def test_full_is_what_the_goals_are_about() -> None:
+    full = find_preset("full")
+    assert set(full.families) >= {"grasp", "terrain"}
+    assert (full.splits, full.tasks, full.episodes, full.seeds) == (("test", "ood"), 40, 10, 3)
+    assert set(full.arms) == set(ARMS) - {"probe", "scratch", "scratch-long"}
+    assert full.long == LongBudget(env_steps=1_000_000, tasks=8, seeds=1, splits=("test",))
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_name_families_and_arms_that_exist(name: str) -> None:
     preset = find_preset(name)
     assert set(preset.families) <= set(FAMILIES)
-    assert set(preset.arms) <= set(AGENTS)
+    assert set(preset.arms) <= set(ARMS)
+    assert {ARMS[arm].agent for arm in preset.arms} <= set(AGENTS)
 
 
 def test_arms_that_do_not_learn_are_measured_once() -> None:
     grid = grid_of(small(splits=("test",), seeds=1))
-    budgets = {cell.agent: (cell.budget.episodes, cell.budget.max_env_steps) for cell in grid.cells}
-    assert budgets == {"probe": (10, 0), "scratch": (10, 200), "random": (0, 0)}
+    budgets = {cell.name: (cell.budget.episodes, cell.budget.max_env_steps) for cell in grid.cells}
+    assert budgets == {"probe": (10, 0), "scratch": (10, 0), "random": (0, 0), "scratch-long": (10, 200)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import html
 import re
 import shutil
@@ -15,10 +16,13 @@ from made_up import AGENTS, write_evaluation
 
 from envs.errors import UserError
 from evaluation.maps import success_by_kind, task_map
-from evaluation.plots import adaptation_figure, duel_figure, png, steps_figure, steps_to_figure, svg
+from evaluation.overview import overview_figure, steps_overview
+from evaluation.plots import adaptation_figure, compact, duel_figure, png, steps_figure, steps_to_figure, svg
+from evaluation.presets import is_long
 from evaluation.report import write_report
 from evaluation.results import Results, duel
-from evaluation.style import agent_colour, agent_label, agent_order
+from evaluation.style import agent_colour, agent_label, agent_order, drawn_as
+from evaluation.summarise import summarise_directory
 from evaluation.summary import AgentSummary, SplitSummary
 from evaluation.wording import headline, leader, misses, number, percent, signed
 
@@ -29,7 +33,7 @@ FAMILY = "terrain-planar"
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All arms on both held-out splits."""
     path = tmp_path_factory.mktemp("evaluation")
-    write_evaluation(path, {FAMILY: ("test", "ood")}, tasks=8, episodes=10, ppo_episodes=40)
+    write_evaluation(path, {FAMILY: ("test", "ood")}, tasks=8, episodes=10, long_episodes=40)
     return path
 
 
@@ -51,9 +55,9 @@ def texts(page: str) -> str:
 class TestReport:
     def test_every_arm_is_in_the_table_and_in_the_curves(self, report: str) -> None:
         for agent in AGENTS:
-            assert report.count(f'<tr class="agent-{agent}">') >= 2, agent
-            assert f'data-agent="{agent}"' in report
-            assert re.search(rf'<g class="agent-{agent}">', report), agent
+            assert report.count(f'<tr class="agent-{drawn_as(agent)}">') >= 2, agent
+            assert report.count(f'data-agent="{agent}"') == (drawn_as(agent) == agent)
+            assert re.search(rf'<g class="agent-{drawn_as(agent)}">', report), agent
             assert agent_label(agent) in texts(report)
 
     def test_the_headline_is_what_the_summary_says(self, report: str, results: Results) -> None:
@@ -71,9 +75,19 @@ class TestReport:
         for address in re.findall(r"https?://[^\"'\s<]+", report):
             assert address.startswith(("http://www.w3.org/", "https://www.w3.org/")), address  # names of XML dialects
 
-    def test_the_same_directory_gives_the_same_bytes(self, directory: Path, report: str) -> None:
-        (directory / "report.html").unlink()
-        assert write_report(directory).read_text(encoding="utf-8") == report
+    def test_the_same_directory_gives_the_same_bytes(self, directory: Path, report: str, tmp_path: Path) -> None:
+        names = {f"figures/{name}.png" for name in (f"{FAMILY}-test", f"{FAMILY}-ood", "overview", "steps")}
+        made = {"summary.json", "report.html", *names}
+        raw = {"episodes.csv.gz", "tasks.json", "protocol.json"}
+        for name in raw - {"episodes.csv.gz"}:
+            shutil.copy(directory / name, tmp_path / name)
+        (tmp_path / "episodes.csv.gz").write_bytes(gzip.compress((directory / "episodes.csv").read_bytes()))
+        summarise_directory(tmp_path)
+        write_report(tmp_path)
+        found = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()}
+        assert found == made | raw
+        for name in made:
+            assert (tmp_path / name).read_bytes() == (directory / name).read_bytes(), name
 
     def test_where_the_directory_is_leaves_no_trace(self, directory: Path, report: str, tmp_path: Path) -> None:
         for name in ("episodes.csv", "tasks.json", "summary.json"):
@@ -99,7 +113,7 @@ class TestReport:
     def test_markup_in_names_is_shown_and_not_obeyed(self, tmp_path: Path) -> None:
         command = "quickstudy <script>alert(1)</script>"
         write_evaluation(
-            tmp_path, {FAMILY: ("test",)}, ("rl2",), tasks=2, seeds=1, episodes=2, ppo_episodes=2, command=command
+            tmp_path, {FAMILY: ("test",)}, ("rl2",), tasks=2, seeds=1, episodes=2, long_episodes=2, command=command
         )
         page = write_report(tmp_path).read_text(encoding="utf-8")
         assert "alert(1)" in page
@@ -120,19 +134,55 @@ class TestReport:
             (("ppo-robust",), 3, 1),
             (("maml", "random", "ppo-oracle"), 2, 1),
             (("ppo",), 2, 2),
+            (("ppo-long",), 5, 1),
+            (("rl2", "ppo-finetuned-long", "random", "ppo-oracle"), 5, 1),
         ],
     )
     def test_arms_may_be_missing_and_seeds_and_tasks_few(
         self, agents: tuple[str, ...], tasks: int, seeds: int, tmp_path: Path
     ) -> None:
-        write_evaluation(tmp_path, {FAMILY: ("test",)}, agents, tasks=tasks, seeds=seeds, episodes=10, ppo_episodes=20)
+        write_evaluation(tmp_path, {FAMILY: ("test",)}, agents, tasks=tasks, seeds=seeds, episodes=10, long_episodes=20)
         page = write_report(tmp_path).read_text(encoding="utf-8")
         for agent in AGENTS:
-            assert (f'<tr class="agent-{agent}">' in page) == (agent in agents)
+            assert (f'<tr class="agent-{agent}">' in page) == (agent in {drawn_as(other) for other in agents})
         assert ("there is no scale" in page) == (not {"random", "ppo-oracle"} <= set(agents))
 
 
 class TestFigures:
+    def test_long_arms_stand_in_for_short_ones_on_their_tasks(self, results: Results) -> None:
+        split = results.summary.results[0]
+        longest = results.longest(split)
+        names = [agent.agent for agent in longest.agents]
+        assert set(names) == set(AGENTS) - {"ppo", "ppo-finetuned"}
+        assert {agent.tasks for agent in longest.agents} == {4}
+        found = {agent.agent: agent.curve[-1] for agent in longest.agents}
+        curves = results.curves(FAMILY, "test", "rl2")
+        assert curves is not None
+        returns = np.sort(curves.returns[-1][:, :4].ravel())[2:-2]
+        assert found["rl2"].episode_return == pytest.approx(returns.mean(), abs=1e-6)
+        assert found["ppo-long"].env_steps == 2400
+        (out,) = [split for split in results.summary.results if split.split == "ood"]
+        assert results.longest(out) is out
+
+    def test_the_overview_has_a_panel_for_each_split_and_no_long_run(self, results: Results) -> None:
+        figure = overview_figure(results)
+        assert [axes.get_visible() for axes in figure.axes] == [True, True]
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert labels == [agent_label(name) for name in AGENTS if not is_long(name) and name != "random"]
+        for axes in figure.axes:
+            assert axes.get_xlim() == (0, 10)
+
+    def test_the_figure_over_steps_goes_as_far_as_the_long_runs(self, results: Results) -> None:
+        figure = steps_overview(results)
+        assert figure is not None
+        (axes,) = figure.axes
+        assert axes.get_xlim()[1] == 2400
+        usual = tuple(
+            replace(split, agents=tuple(agent for agent in split.agents if not agent.long))
+            for split in results.summary.results
+        )
+        assert steps_overview(replace(results, summary=replace(results.summary, results=usual))) is None
+
     def test_a_duel_is_at_the_same_number_of_steps(self, results: Results) -> None:
         found = duel(results, FAMILY, "test", "rl2", 10)
         assert found is not None
@@ -200,7 +250,7 @@ class TestFigures:
         tables = success_by_kind(results, splits, 10)
         assert [table.label for table in tables] == ["surface", "open direction"]
         for table in tables:
-            assert set(table.success) == set(AGENTS)
+            assert set(table.success) == {agent for agent in AGENTS if not is_long(agent)}
             for agent, row in table.success.items():
                 assert len(row) == len(table.values)
                 total = sum(cell[0] * cell[1] for cell in row if cell is not None)
@@ -244,7 +294,25 @@ class TestWords:
         assert signed(value) == text
         assert number(-0.001) == "0.00"
 
+    @pytest.mark.parametrize(
+        ("steps", "text"),
+        [
+            (0, "0"),
+            (100, "100"),
+            (1000, "1k"),
+            (2500, "2\u202f500"),
+            (12_800, "13k"),
+            (1e6, "1M"),
+            (1_250_000, "1.25M"),
+        ],
+    )
+    def test_steps_where_there_is_little_room(self, steps: float, text: str) -> None:
+        assert compact(steps) == text
+
     def test_agents_keep_their_order_and_colour(self) -> None:
         assert agent_order({"random", "zebra", "rl2", "maml", "ant"}) == ["maml", "rl2", "random", "ant", "zebra"]
         assert agent_colour("zebra") == agent_colour("zebra")
-        assert len({agent_colour(name) for name in AGENTS}) == len(AGENTS)
+        usual = [name for name in AGENTS if not is_long(name)]
+        assert len({agent_colour(name) for name in usual}) == len(usual)
+        assert (drawn_as("ppo-long"), agent_colour("ppo-long")) == ("ppo", agent_colour("ppo"))
+        assert len({agent_label(name) for name in AGENTS}) == len(AGENTS)

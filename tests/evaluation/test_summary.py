@@ -31,7 +31,6 @@ PROTOCOL = Protocol(
     episodes=4,
     probe_episodes=1,
     explore_probes=False,
-    ppo_env_steps=80,
     tasks=4,
     task_seed=0,
     seeds=(0,),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 from probes import ProbeTask
 
 from envs.errors import UserError
-from evaluation.table import COLUMNS, Episode, read_episodes, read_tasks, write_episodes, write_tasks
+from evaluation.table import COLUMNS, Episode, find_episodes, read_episodes, read_tasks, write_episodes, write_tasks
 
 ROW = Episode("grasp", "1", "test", "maml", 0, 3, 2, "adapt", 120, 1.25, True)
 LINE = "grasp,1,test,maml,0,3,2,adapt,120,1.25,1"
@@ -84,6 +85,25 @@ def test_a_broken_table_is_refused(tmp_path: Path, text: str, message: str) -> N
 def test_a_missing_table_says_what_makes_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"run `quickstudy evaluate` or `quickstudy benchmark` first"):
         read_episodes(tmp_path / "episodes.csv")
+
+
+def test_a_compressed_table_is_the_same_table(tmp_path: Path) -> None:
+    plain, compressed = tmp_path / "episodes.csv", tmp_path / "episodes.csv.gz"
+    write_episodes(plain, [ROW])
+    assert find_episodes(tmp_path) == plain
+    compressed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert find_episodes(tmp_path) == plain
+    plain.unlink()
+    assert find_episodes(tmp_path) == compressed
+    assert read_episodes(compressed) == [ROW]
+    compressed.write_bytes(compressed.read_bytes()[:-12])
+    with pytest.raises(UserError, match=r"episodes\.csv\.gz is not a whole gzip file"):
+        read_episodes(compressed)
+    compressed.write_text("family,version\n")
+    with pytest.raises(UserError, match=r"episodes\.csv\.gz is not a whole gzip file"):
+        read_episodes(compressed)
+    compressed.unlink()
+    assert find_episodes(tmp_path) == plain
 
 
 def test_tasks_read_back(tmp_path: Path) -> None:
