@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 FIELDS = ("step", "exp_avg", "exp_avg_sq")
+MOMENT = re.compile(rf"(.+-)?optimiser/\d+/({'|'.join(FIELDS)})")
+
+
+def is_moment(name: str) -> bool:
+    """Does a tensor of that name in an agent's state serve its optimiser alone?"""
+    return MOMENT.fullmatch(name) is not None
 
 
 def adam_state(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:

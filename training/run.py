@@ -25,6 +25,7 @@ from typing import Any
 
 import assets
 from agents.catalogue import agent_class, make_agent
+from agents.optimiser_state import is_moment
 from envs.errors import UserError
 from envs.families import make_family
 from envs.task import TaskFamily
@@ -198,21 +199,23 @@ def shipped_runs() -> dict[str, Path]:
 
 
 def export(run: RunDirectory, destination: Path) -> RunDirectory:
-    """Copy what is worth shipping of a run: config, manifest, progress and its last good checkpoint.
+    """Copy what is worth shipping of a run: config, manifest, progress and the weights of its last good checkpoint.
 
-    The manifest keeps no path of this machine. Raises `UserError` where `destination` is taken.
+    The optimiser's moments stay behind: they are two thirds of it, and only training needs them. The manifest says so
+    (`weights_only`) and keeps no path of this machine. Raises `UserError` where `destination` is taken.
     """
     destination = Path(destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UserError(f"{destination} exists and is not an empty folder")
     last = checkpoint.latest(run.checkpoints, say_to_stderr)
     exported = RunDirectory(destination)
-    exported.checkpoints.mkdir(parents=True)
-    shutil.copytree(last.path, exported.checkpoints / last.path.name)
+    destination.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor for name, tensor in last.tensors.items() if not is_moment(name)}
+    checkpoint.save(exported.checkpoints, weights, last.counters, generators={})
     shutil.copyfile(run.config_path, exported.config_path)
     shutil.copyfile(run.progress_path, exported.progress_path)
     exported.rewind(last.counters.iteration)
-    manifest = run.manifest()
+    manifest = run.manifest() | {"weights_only": True}
     for entry in (manifest, *manifest.get("resumed", [])):
         entry["command"] = [present(word) for word in entry["command"]]
     _write_json(exported.manifest_path, manifest)

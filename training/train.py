@@ -51,12 +51,15 @@ def train(config: RunConfig, out: Path, console: Console | None = None) -> RunDi
 def resume(path: Path, steps: int | None = None, console: Console | None = None) -> RunDirectory:
     """Go on from the last good checkpoint as if nothing had happened; `steps` sets another budget.
 
-    Raises what `train` does, and `UserError` where the budget is spent.
+    Raises what `train` does, and `UserError` where the budget is spent or the run holds weights alone.
     """
     console = console or Console()
     run = RunDirectory.open(Path(path))
     config = run.config()
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps or config.train.steps))
+    if run.manifest().get("weights_only"):
+        again = f"quickstudy train {config.agent} {config.family} --config {run.config_path} --out RUN"
+        raise UserError(f"{path} holds weights alone, as what is shipped does: train anew with `{again}`")
     with run.locked():
         latest = checkpoint.latest(run.checkpoints, lambda text: console.print(text, markup=False, soft_wrap=True))
         start = latest.counters

@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from probes import ProbeConfig
+from probes import ProbeConfig, ProbeFamily
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import assets
@@ -20,7 +20,7 @@ from training.log import RunLog
 from training.loop import TrainConfig
 from training.run import RunDirectory, export, load_agent, make_run_config, read_config
 from training.streams import STREAMS, stream_seed
-from training.train import train
+from training.train import resume, train
 
 
 def test_the_config_survives_json(probe_run):
@@ -188,6 +188,23 @@ def test_an_export_holds_what_made_the_agent_and_no_path(tmp_path, probe_run, co
     assert str(tmp_path) not in "".join(p.read_text(errors="replace") for p in shipped.path.rglob("*") if p.is_file())
     with pytest.raises(UserError, match="is not an empty folder"):
         export(run, shipped.path)
+
+
+@pytest.mark.parametrize("agent", ["maml", "rl2", "ppo-robust"])
+def test_what_is_shipped_acts_alike_without_the_optimisers_moments(tmp_path, probe_run, console, agent):
+    run = train(probe_run(agent), tmp_path / "run", console)
+    shipped = export(run, tmp_path / "shipped")
+    whole, weights = (checkpoint.latest(each.checkpoints, print).tensors for each in (run, shipped))
+    assert set(weights) == {name for name in whole if not name.split("/")[-1].startswith(("exp_avg", "step"))}
+    before, after = load_agent(run.path).agent, load_agent(shipped.path).agent
+    obs = torch.ones(2, 1, ProbeFamily.observation_size)
+    decisions = [
+        one.act(one.fresh(2, 1, torch.Generator().manual_seed(0)), obs, explore=False)[0].action
+        for one in (before, after)
+    ]
+    assert torch.equal(*decisions)
+    with pytest.raises(UserError, match=f"holds weights alone, .* `quickstudy train {agent} probe --config"):
+        resume(shipped.path, steps=10_000, console=console)
 
 
 def test_streams_never_share_a_seed():
