@@ -32,8 +32,8 @@ with 1)."""
 RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
 PRESET_HELP = (
     "demo: grasp and terrain in minutes; quick: terrain-planar in a minute or so; standard: grasp and the terrains, "
-    "40 tasks; full: the same, test and ood, every agent, PPO for a million steps on 8 tasks, held against goals: most "
-    "of a day"
+    "40 tasks; full: the same, test and ood, every agent, PPO for a million steps on 8 tasks, and goals, in most of a "
+    "day"
 )
 THREADS_HELP = "of the physics; 0 (default) for all processors; the results do not depend on it"
 AS_HELP = "give RUN's weights to another arm: a run of ppo-robust can start ppo-finetuned"

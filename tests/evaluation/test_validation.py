@@ -134,7 +134,7 @@ def test_a_memory_that_is_lost_between_episodes_is_noticed(monkeypatch: pytest.M
     first, second = recurrence.play(agent, 0), recurrence.play(agent, 1)
     assert failures(recurrence.memory_is_kept(agent, first, second)) == ["RL²: memory lasts for the trial"]
     assert failures(recurrence.feedback_is_read(agent, first)) == ["RL²: an episode's last reward and done are kept"]
-    assert failures(recurrence.replay(agent, first)) == ["RL²: replayed log-probabilities", "RL²: replayed values"]
+    assert failures(recurrence.replay(agent, first)) == ["RL²: replayed log-probabilities", "RL²: replayed states"]
 
 
 def test_a_done_that_nobody_sees_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
