@@ -60,7 +60,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(agent, tmp_path, probe_run, c
     assert len(whole.progress()) == 6
     assert sums(parts) == sums(whole)
     # Without an optimiser's moments the comparison would miss half; a trust region has none.
-    assert agent == "maml" or any(name.startswith("optimiser") for name in sums(whole))
+    assert agent == "maml" or any("optimiser" in name for name in sums(whole))
     assert progress(parts) == progress(whole)
     assert parts.config() == whole.config() == config
 
