@@ -163,14 +163,19 @@ def benchmark(args: argparse.Namespace) -> int:
 
 
 def headroom(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from envs.families import make_family
-    from evaluation.headroom import Plan, measure_headroom
+    from evaluation.headroom import RESULT_FILE, Plan, measure_headroom
+    from evaluation.headroom_table import print_headroom
 
     family = make_family(args.family)
     label = f"{family.name}-{family.version}"  # another version is another family
     plan = Plan(args.family, args.seeds, args.tasks, tuple(dict.fromkeys(args.splits)), args.steps)
     runs, out = args.runs or Path("runs") / "headroom" / label, args.out or OUT / f"headroom-{label}"
-    measure_headroom(plan, runs, out, threads=args.threads)
+    console = Console()
+    print_headroom(console, measure_headroom(plan, runs, out, threads=args.threads, console=console))
+    print(f"written: {out / RESULT_FILE}")
     return 0
 
 

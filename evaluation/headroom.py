@@ -25,7 +25,6 @@ from envs.task import Split
 from evaluation import metrics
 from evaluation.benchmark import run_benchmark
 from evaluation.curves import ORACLE, RANDOM, ROBUST, Curves
-from evaluation.headroom_table import print_headroom
 from evaluation.maps import success_by_kind
 from evaluation.presets import Preset
 from evaluation.results import Results
@@ -165,7 +164,7 @@ def _statistics(values: np.ndarray) -> np.ndarray:
 def measure_headroom(
     plan: Plan, runs: Path, out: Path, *, threads: int = 0, console: Console | None = None
 ) -> Headroom:
-    """Train what `runs` lacks, measure it on held-out tasks, print the tables, write `headroom.json` into `out`.
+    """Train what `runs` lacks, measure it on held-out tasks, write `headroom.json` into `out`.
 
     Trainings and measurements that are whole are kept, and interrupted ones go on. threads: of trainings that begin now
     and of the measurement, 0 for all processors. Raises `UserError`, and what training raises.
@@ -197,8 +196,6 @@ def measure_headroom(
     splits = tuple(split_headroom(results, split, criteria) for split in results.summary.results)
     headroom = Headroom(plan.family, family.version, steps, env_steps, criteria, splits)
     write_text(out / RESULT_FILE, json.dumps(dataclasses.asdict(headroom), indent=1, allow_nan=False) + "\n")
-    print_headroom(console, headroom)
-    console.print(f"written: {out / RESULT_FILE}", highlight=False, markup=False, soft_wrap=True)
     return headroom
 
 

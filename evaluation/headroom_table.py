@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.headroom import Headroom, Kind, SplitHeadroom
 from evaluation.summary import Interval
-
-if TYPE_CHECKING:
-    from evaluation.headroom import Headroom, Kind, SplitHeadroom
 
 
 def print_headroom(console: Console, headroom: Headroom) -> None:
