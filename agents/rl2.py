@@ -190,10 +190,13 @@ class RL2:
         earlier = torch.cat([torch.zeros_like(feedback[:1]), feedback[:-1]])
         return torch.cat([trial.obs, earlier], dim=-1).reshape(steps, -1, self._input_size)
 
+    def _features(self, trial: Trajectories) -> Tensor:
+        """[N, F] of the task of each trial."""
+        return trial.features.repeat_interleave(trial.reward.shape[2], dim=0)
+
     def known_to_critic(self, trial: Trajectories) -> Tensor:
         """[L, N, I + H + F] the inputs, the states and the features of each step."""
-        inputs = self.replay_inputs(trial)
-        features = trial.features.repeat_interleave(trial.reward.shape[2], dim=0)  # of the task of each trial
+        inputs, features = self.replay_inputs(trial), self._features(trial)
         with torch.no_grad():
             _, states = self.policy(inputs, torch.zeros(inputs.shape[1], self.config.hidden_size))
         return torch.cat([inputs, states, features.expand(len(inputs), -1, -1)], dim=-1)
@@ -208,7 +211,8 @@ class RL2:
         )
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
-        trial, valid = concatenate(rounds), concatenate(rounds).valid_within(len(rounds))
+        trial = concatenate(rounds)
+        valid = trial.valid_within(len(rounds))
         known = self.known_to_critic(trial)
         with torch.no_grad():
             value = self.critic(known).reshape(trial.reward.shape)
@@ -237,8 +241,7 @@ class RL2:
         self, trial: Trajectories, advantage: Tensor, valid: Tensor, generator: torch.Generator
     ) -> dict[str, float]:
         """PPO's passes over whole trials; the policy's metrics."""
-        config, inputs = self.config, self.replay_inputs(trial)
-        features = trial.features.repeat_interleave(trial.reward.shape[2], dim=0)
+        config, inputs, features = self.config, self.replay_inputs(trial), self._features(trial)
         action, old_log_prob = trial.action.flatten(1, 2), trial.log_prob.flatten(1)
         advantage, valid = advantage.flatten(1), valid.flatten(1)
         rows: list[Tensor] = []
@@ -283,7 +286,7 @@ class RL2:
         return self._optimisers["policy"].param_groups[0]
 
     def _steer_step_size(self, kl: float) -> None:
-        """As the adaptive schedule of arXiv 1707.02286, towards a KL of `desired_kl`."""
+        """As PPO's adaptive KL penalty is steered (arXiv 1707.06347, section 4), but the step size."""
         group, desired = self._policy_group, self.config.desired_kl
         if kl > 2.0 * desired:
             group["lr"] /= STEP_FACTOR

@@ -101,6 +101,8 @@ class TaskBatch:
             scratch={},
         )
         self.features = np.stack([self.family.features(task) for task in tasks])
+        if self.privileged:
+            self._told = np.repeat(self.features, repeat, axis=0)
         self._keys = [task.key for task in tasks]
         self._frozen = np.zeros(self.size, dtype=bool)
         self._success = np.zeros(self.size, dtype=bool)  # as of the last step that was not frozen
@@ -192,7 +194,6 @@ class TaskBatch:
     def _observe(self) -> np.ndarray:
         observation = self.family.observe(self.sim).astype(np.float32)
         if self.privileged:
-            features = np.repeat(self.features, self.num_episodes, axis=0)
-            observation = np.concatenate([observation, features], axis=1, dtype=np.float32)
+            observation = np.concatenate([observation, self._told], axis=1, dtype=np.float32)
         observation[self._frozen] = 0.0
         return observation
