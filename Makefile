@@ -8,12 +8,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types tests clean
+.PHONY: help demo test lint format types tests faults clean
 
 help:  ## say what there is
 	@echo "make demo    install into $(VENV), watch robots adapt: table, report and film under $(OUT)/"
 	@echo "make test    install into $(VENV), then lint, types and tests"
 	@echo "make lint | types | tests    one of the three"
+	@echo "make faults  the whole fault harness: kills, full disks, damaged files; an hour and a half"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make clean   remove $(VENV) and caches; runs and results stay"
 	@echo
@@ -34,6 +35,9 @@ types: $(VENV)/.installed-dev
 
 tests: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -n 2
+
+faults: $(VENV)/.installed-dev
+	QUICKSTUDY_FAULTS=whole $(VENV)/bin/python -m pytest -n 2 tests/faults
 
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check --fix .

@@ -143,7 +143,10 @@ class Learner(Agent[M], Protocol[M]):
     def rounds(self) -> int: ...
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
-        """One meta-update from the rounds of one iteration; returns metrics, keyed by TensorBoard tag (`train/...`)."""
+        """One meta-update from the rounds of one iteration; returns metrics, keyed by TensorBoard tag (`train/...`).
+
+        It may raise FloatingPointError where numbers are not finite; the update is then taken back.
+        """
         ...
 
     def state(self) -> dict[str, Tensor]:

@@ -13,9 +13,9 @@ surrogate on the episodes collected after the last inner step, differentiated th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -24,11 +24,14 @@ from torch import Tensor
 from agents import gaussian_policy
 from agents.advantages import discounted_returns, generalized_advantages, linear_baseline, normalised
 from agents.agent import Decision, Sizes, Trajectories, Transition
+from agents.finite import warn_of_skipped
 from agents.meta_gradient import MetaObjective, StepData
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
 from agents.policy_derivatives import Layout, forward
 from agents.trust_region import trust_region_step
-from envs.errors import check_range
+from envs.errors import UserError, check_range
+
+MAX_ADAPTED = 2**30  # weights of all tasks together, 4 GiB
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,19 @@ class MamlConfig:
     """PPO: bound on the likelihood ratio."""
 
     def __post_init__(self) -> None:
-        sizes = ("hidden_sizes", "inner_steps", "meta_batch_size", "episodes_per_step", "epochs")
-        check_range(self, 1, math.inf, *sizes, "conjugate_gradient_steps", "curvature_stride")
+        check_range(self, 1, 1024, "hidden_sizes")
+        check_range(self, 1, 100, "inner_steps")
+        check_range(self, 1, 1_000, "epochs", "conjugate_gradient_steps")
+        check_range(self, 1, 10_000, "meta_batch_size", "episodes_per_step", "curvature_stride")
         check_range(self, 0, 1, "discount", "gae_lambda")
-        check_range(self, 1e-8, math.inf, "inner_lr", "max_kl", "damping", "learning_rate", "clip_range")
+        check_range(self, 1e-8, 100, "inner_lr", "max_kl", "damping", "learning_rate", "clip_range")
         check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
+        adapted = self.meta_batch_size * sum(rows * columns for rows, columns in pairwise(self.hidden_sizes))
+        if adapted > MAX_ADAPTED:
+            raise UserError(
+                f"meta-batch-size copies of the weights between hidden-sizes must be at most {MAX_ADAPTED} numbers,"
+                f" got {adapted}"
+            )
 
 
 @dataclass(frozen=True)
@@ -131,11 +142,18 @@ class Maml:
         return memory
 
     def adapt(self, memory: MamlMemory, trajectories: Trajectories) -> MamlMemory:
-        """One inner step. Steps beyond those of training go half as far as the last one trained."""
+        """One inner step. Steps beyond those of training go half as far as the last one trained.
+
+        A task whose weights would not be finite keeps those it has.
+        """
         last = min(memory.steps, self.config.inner_steps - 1)
         shrink = 1.0 if memory.steps < self.config.inner_steps else 0.5
         with torch.no_grad():
             theta = inner_step(self.layout, memory.theta, shrink * self._sizes()[last], self.step_data(trajectories))
+            failed = ~torch.isfinite(theta).all(dim=1)
+            if failed.any():
+                theta = torch.where(failed[:, None], memory.theta, theta)
+                warn_of_skipped(self.name, int(failed.sum()), len(failed))
         return replace(memory, theta=theta, steps=memory.steps + 1)
 
     def _sizes(self) -> Tensor:

@@ -9,7 +9,6 @@ its observation.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from torch import Tensor
 from agents import gaussian_policy
 from agents.advantages import masked_mean
 from agents.agent import Decision, Sizes, Trajectories, Transition
+from agents.finite import first_not_finite, warn_of_skipped
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
 from envs.errors import check_range
 
@@ -66,12 +66,14 @@ class PPOConfig:
     """Steps of one gradient step there."""
 
     def __post_init__(self) -> None:
-        sizes = ("hidden_sizes", "epochs", "meta_batch_size", "episodes_per_task", "episodes_per_update")
-        check_range(self, 1, math.inf, *sizes)
-        check_range(self, 2, math.inf, "batch_size", "task_batch_size")
+        check_range(self, 1, 1024, "hidden_sizes")
+        check_range(self, 1, 1_000, "epochs")
+        check_range(self, 1, 10_000, "meta_batch_size", "episodes_per_task", "episodes_per_update")
+        check_range(self, 2, 1_000_000, "batch_size", "task_batch_size")
         check_range(self, 0, 1, "discount", "gae_lambda")
-        check_range(self, 1e-8, math.inf, "learning_rate", "clip_range", "max_grad_norm", "target_kl")
-        check_range(self, 0, math.inf, "value_coefficient", "entropy_coefficient")
+        check_range(self, 1e-8, 100, "learning_rate", "clip_range", "target_kl")
+        check_range(self, 1e-8, 1e6, "max_grad_norm")
+        check_range(self, 0, 1e6, "value_coefficient", "entropy_coefficient")
         check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
 
 
@@ -202,6 +204,8 @@ class OraclePPO(RobustPPO):
 class _LearningPPO(_PPO):
     """PPO on the held-out task itself: a model of its own for each task."""
 
+    name: ClassVar[str]
+
     @property
     def episodes_per_round(self) -> int:
         return self.config.episodes_per_update
@@ -219,9 +223,18 @@ class _LearningPPO(_PPO):
         return decision, memory
 
     def adapt(self, memory: PerTaskMemory, trajectories: Trajectories) -> PerTaskMemory:
-        models = copy.deepcopy(memory.models)
+        """One update of each task's model. One whose weights would not be finite stays as it is."""
+        models, failed = copy.deepcopy(memory.models), 0
         for k, model in enumerate(models):
-            ppo_update(model, _of_task(trajectories, k), memory.generator)
+            try:
+                ppo_update(model, _of_task(trajectories, k), memory.generator)
+            except ValueError:  # what torch says to NaN in the middle of an update
+                if _is_finite(model):
+                    raise
+            if not _is_finite(model):
+                models[k], failed = copy.deepcopy(memory.models[k]), failed + 1
+        if failed:
+            warn_of_skipped(self.name, failed, len(models))
         return PerTaskMemory(models, memory.generator)
 
 
@@ -300,6 +313,10 @@ def ppo_update(model: stable_baselines3.PPO, data: Trajectories, generator: torc
     model.rollout_buffer = None  # type: ignore[assignment]  # a copied model need not carry its data along
     metrics["train/value_mean"] = float(masked_mean(data.value, data.valid))
     return metrics
+
+
+def _is_finite(model: stable_baselines3.PPO) -> bool:
+    return first_not_finite(model.policy.state_dict()) is None
 
 
 def _of_task(data: Trajectories, k: int) -> Trajectories:

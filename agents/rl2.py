@@ -11,7 +11,6 @@ so that the state comes to hold what can be known of the task (arXiv 1905.06424)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -71,12 +70,14 @@ class RL2Config:
     """Log deviation of the first policy's actions."""
 
     def __post_init__(self) -> None:
-        sizes = ("hidden_size", "head_size", "episodes_per_trial", "meta_batch_size", "trials_per_task")
-        check_range(self, 1, math.inf, *sizes, "epochs", "minibatches", "critic_batch_size")
+        check_range(self, 1, 2048, "hidden_size", "head_size")
+        check_range(self, 1, 1_000, "episodes_per_trial", "epochs")
+        check_range(self, 1, 10_000, "meta_batch_size", "trials_per_task", "minibatches")
+        check_range(self, 1, 1_000_000, "critic_batch_size")
         check_range(self, 0, 1, "discount", "gae_lambda")
-        check_range(self, 0, math.inf, "reward_scale")
-        check_range(self, 1e-8, math.inf, "learning_rate", "clip_range", "desired_kl", "max_grad_norm")
-        check_range(self, 0, math.inf, "belief_coefficient", "entropy_coefficient")
+        check_range(self, 1e-8, 100, "learning_rate", "clip_range", "desired_kl")
+        check_range(self, 1e-8, 1e6, "max_grad_norm")
+        check_range(self, 0, 1e6, "reward_scale", "belief_coefficient", "entropy_coefficient")
         check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -24,13 +25,15 @@ def trust_region_step(
     """Parameters [P] with a higher objective within `max_kl` of `start`; where no length does, `start` itself.
 
     objective, gradient [P]: at `start`. curvature: product of the KL's Hessian there with a vector. objective_and_kl:
-    evaluates both at other parameters.
+    evaluates both at other parameters. Raises FloatingPointError where gradient or curvature are not finite.
     """
     direction, residual = conjugate_gradients(
         lambda vector: curvature(vector) + damping * vector, gradient, conjugate_gradient_steps
     )
     quadratic = float(direction @ (gradient - residual))  # the residual is gradient - curvature(direction)
-    if not quadratic > 0.0:
+    if not math.isfinite(quadratic):
+        raise FloatingPointError("the gradient or the curvature is not finite")
+    if quadratic <= 0.0:
         return start, {"train/step_fraction": 0.0, "train/gain": 0.0}
     full_step = direction * (2.0 * max_kl / quadratic) ** 0.5
     fraction = 1.0

@@ -6,14 +6,13 @@
         manifest.json           SHA-256 and size of the two files, and how the generators are derived
 
 A checkpoint is written into a folder beside its own, flushed to the disk and renamed, so a folder of that name is whole
-or not there. Nothing is ever unpickled, and no symbolic link is followed.
+or not there. The manifest is sealed. Nothing is ever unpickled, and no symbolic link is followed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -27,9 +26,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from agents.finite import first_not_finite
 from envs.errors import UserError
+from training.files import SEAL, cannot_write, flush_folder, read_bytes, refuse_link, sealed, unsealed, write_durably
 
-FORMAT = 1
+FORMAT = 2
+UNSEALED_FORMAT = 1  # still read: its manifest has no seal
 TENSORS, COUNTERS, MANIFEST = "tensors.safetensors", "counters.json", "manifest.json"
 NAME = re.compile(r"iteration-(\d{8})")
 UNFINISHED = ".unfinished-"
@@ -50,9 +52,13 @@ class Counters:
     seconds: float = 0.0
     """Time spent training, interruptions apart."""
     faults: int = 0
-    """Episodes that a diverged simulation or a non-finite action ended."""
+    """Episodes that a diverged simulation or a non-finite number ended."""
     evaluation_steps: int = 0
     """Environment steps taken by held-out evaluation; not part of the training budget."""
+    skipped: int = 0
+    """Updates that were not made, because they would have left numbers that are not finite."""
+    skipped_in_a_row: int = 0
+    """Of these, the ones since the last update that was made."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +71,16 @@ class Checkpoint:
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], counters: Counters, generators: Mapping[str, Any]) -> Path:
-    """Write the checkpoint of `counters.iteration` into `folder` and return its path. Raises `CheckpointError`."""
-    _refuse_link(folder)
-    try:
-        return _save(folder, tensors, counters, generators)
-    except OSError as error:
-        raise CheckpointError(f"cannot write a checkpoint to {folder}: {error.strerror}; earlier ones stay") from None
+    """Write the checkpoint of `counters.iteration` into `folder` and return its path.
 
-
-def _save(folder: Path, tensors: Mapping[str, Tensor], counters: Counters, generators: Mapping[str, Any]) -> Path:
-    folder.mkdir(exist_ok=True)
-    for leftover in folder.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(leftover)
-    path = folder / f"iteration-{counters.iteration:08d}"
+    Raises `CheckpointError` where it cannot be written, with the path and the bytes; nothing is left of it then.
+    """
+    refuse_link(folder)
+    if (name := first_not_finite(tensors)) is not None:
+        raise ValueError(f"{name} is not finite: such a checkpoint would be of no use")
     files = {
         TENSORS: safetensors.torch.save({name: _own(tensor) for name, tensor in tensors.items()}),
-        COUNTERS: _json(asdict(counters)),
+        COUNTERS: (json.dumps(asdict(counters), indent=2) + "\n").encode(),
     }
     about = {
         "format": FORMAT,
@@ -89,29 +89,48 @@ def _save(folder: Path, tensors: Mapping[str, Tensor], counters: Counters, gener
         },
         "generators": generators,
     }
-    unfinished = folder / f"{UNFINISHED}{path.name}"
-    unfinished.mkdir()
-    for name, data in (*files.items(), (MANIFEST, _json(about))):
-        write_durably(unfinished / name, data)
-    _flush_folder(unfinished)
-    if path.exists():  # a damaged one that the run went back behind
-        path.rename(folder / f"{UNFINISHED}replaced")
-    unfinished.rename(path)
-    _flush_folder(folder)
-    shutil.rmtree(folder / f"{UNFINISHED}replaced", ignore_errors=True)
+    files[MANIFEST] = sealed(about)
+    path = folder / f"iteration-{counters.iteration:08d}"
+    try:
+        folder.mkdir(exist_ok=True)
+        _clear(folder)
+        try:
+            _write(path, files)
+        except BaseException:
+            _clear(folder)
+            raise
+    except OSError as error:
+        size = sum(map(len, files.values()))
+        raise CheckpointError(f"{cannot_write(path, size, error)}; earlier checkpoints stay") from None
     return path
+
+
+def _write(path: Path, files: Mapping[str, bytes]) -> None:
+    unfinished = path.with_name(f"{UNFINISHED}{path.name}")
+    unfinished.mkdir()
+    for name, data in files.items():
+        write_durably(unfinished / name, data)
+    flush_folder(unfinished)
+    if path.exists():  # a damaged one that the run went back behind
+        path.rename(path.with_name(f"{UNFINISHED}replaced"))
+    unfinished.rename(path)
+    flush_folder(path.parent)
+    _clear(path.parent)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what writing has left, now or before a crash."""
+    for leftover in folder.glob(f"{UNFINISHED}*"):
+        if leftover.is_symlink():
+            leftover.unlink()
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def load(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises `CheckpointError` where anything is missing, altered, cut short or a link."""
-    _refuse_link(path)
     try:
-        about = json.loads(_read(path / MANIFEST))
-        if about["format"] != FORMAT:
-            raise CheckpointError(f"checkpoint {path} has format {about['format']}; this version reads {FORMAT}")
-        data = {name: _verified(path / name, about["files"][name]) for name in (TENSORS, COUNTERS)}
-        counters = TypeAdapter(Counters).validate_json(data[COUNTERS])
-        return Checkpoint(path, safetensors.torch.load(data[TENSORS]), counters)
+        return _load(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint {path} is damaged: {Path(error.filename).name} is missing") from None
     except OSError as error:
@@ -120,8 +139,30 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {path} is damaged: {COUNTERS} does not hold counters") from None
     except safetensors.SafetensorError:
         raise CheckpointError(f"checkpoint {path} is damaged: {TENSORS} does not hold tensors") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"checkpoint {path} is damaged: {MANIFEST} is not one") from None
+
+
+def _load(path: Path) -> Checkpoint:
+    for part in (path, *(path / name for name in (MANIFEST, TENSORS, COUNTERS))):
+        refuse_link(part)
+    written = json.loads(read_bytes(path / MANIFEST))
+    try:
+        about = unsealed(written, MANIFEST)
+    except UserError:
+        raise CheckpointError(f"checkpoint {path} is damaged: {MANIFEST} does not match its {SEAL}") from None
+    if about["format"] not in (FORMAT, UNSEALED_FORMAT):
+        raise CheckpointError(f"checkpoint {path} has format {about['format']}; this version reads {FORMAT}")
+    if about["format"] == FORMAT and SEAL not in written:
+        raise CheckpointError(f"checkpoint {path} is damaged: {MANIFEST} has lost its {SEAL}")
+    data = {name: _verified(path / name, about["files"][name]) for name in (TENSORS, COUNTERS)}
+    counters = TypeAdapter(Counters).validate_json(data[COUNTERS])
+    if path.name != f"iteration-{counters.iteration:08d}":
+        raise CheckpointError(f"checkpoint {path} is that of iteration {counters.iteration}: give it back its name")
+    tensors = safetensors.torch.load(data[TENSORS])
+    if (name := first_not_finite(tensors)) is not None:
+        raise CheckpointError(f"checkpoint {path} is damaged: {name} is not finite")
+    return Checkpoint(path, tensors, counters)
 
 
 def scan(folder: Path) -> list[Path]:
@@ -133,35 +174,19 @@ def scan(folder: Path) -> list[Path]:
 
 def latest(folder: Path, say: Callable[[str], None]) -> Checkpoint:
     """The last good checkpoint; `say` is told of each damaged one passed over. Raises `CheckpointError` without any."""
-    _refuse_link(folder)
+    refuse_link(folder)
     for path in reversed(scan(folder)):
         try:
             return load(path)
-        except CheckpointError as error:
+        except UserError as error:
             say(f"{error}; going back to the one before")
     raise CheckpointError(f"no readable checkpoint in {folder}")
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the last `keep` checkpoints."""
+    """Delete all but the last `keep` checkpoints, as far as that can be done."""
     for path in scan(folder)[:-keep]:
-        shutil.rmtree(path)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a new file and wait until it is on the disk."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -169,23 +194,8 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
-def _json(data: Any) -> bytes:
-    return (json.dumps(data, indent=2) + "\n").encode()
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise CheckpointError(f"{path} is a symbolic link; checkpoints are read from and written to real folders only")
-
-
-def _read(path: Path) -> bytes:
-    _refuse_link(path)
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-        return file.read()
-
-
 def _verified(path: Path, expected: Mapping[str, Any]) -> bytes:
-    data = _read(path)
+    data = read_bytes(path)
     if len(data) != expected["bytes"]:
         raise CheckpointError(
             f"checkpoint {path.parent} is damaged: {path.name} has {len(data)} of {expected['bytes']} bytes"

@@ -16,10 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 from agents import catalogue
 from envs.errors import UserError
 from envs.families import make_family
+from training.files import unsealed
 from training.loop import TrainConfig
 from training.recipes import RECIPES, Recipe
 
 C = TypeVar("C")
+MAX_BYTES = 1_000_000  # of a file of settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,7 @@ def run_config_from_data(data: Mapping[str, Any], where: str, recipe: Recipe | N
     """The config that `RunConfig.to_json` wrote, or that a person did: `agent` and `family` are needed, what else is
     left out is the recipe's and, without one, the default. `where` begins the `UserError` of anything unknown,
     missing, mistyped or out of range."""
+    data = unsealed(dict(data), where)
     _refuse_unknown(data, [field.name for field in dataclasses.fields(RunConfig)], where, "")
     for name in ("agent", "family"):
         if not isinstance(data.get(name), str):
@@ -94,18 +97,40 @@ def run_config_from_data(data: Mapping[str, Any], where: str, recipe: Recipe | N
 def read_config(path: Path) -> RunConfig:
     """The config in a TOML file, or in the `config.json` of a run: `agent`, `family`, and tables `agent_config` and
     `train` for what differs from the defaults. Raises `UserError`."""
+    return run_config_from_data(read_settings(path), str(path))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The table in a file of TOML or, if its name ends so, of JSON. Raises `UserError`."""
+    kind = "JSON" if path.suffix == ".json" else "TOML"
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        with path.open("rb") as file:
+            read = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if len(read) > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES} bytes: that is no file of settings")
+    try:
+        text = read.decode("utf-8")
+        data = json.loads(text, object_pairs_hook=_without_repeats) if kind == "JSON" else tomllib.loads(text)
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text") from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not valid {path.suffix.strip('.').upper() or 'TOML'}: {error}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid {kind}: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path} is not valid {kind} for settings: it is nested too deeply") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} does not hold a table of settings")
-    return run_config_from_data(data, str(path))
+    return data
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A table of JSON, which would otherwise take the last of two values without a word."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' stands in it twice")
+    return table
 
 
 def from_data(kind: type[C], data: Mapping[str, Any], where: str, prefix: str = "") -> C:
@@ -113,7 +138,7 @@ def from_data(kind: type[C], data: Mapping[str, Any], where: str, prefix: str = 
     _refuse_unknown_deeply(kind, data, where, prefix)
     try:
         text = json.dumps(data)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise UserError(
             f"{where}: {prefix.rstrip('.')} holds something that is no number, text, list or table"
         ) from None
@@ -121,7 +146,7 @@ def from_data(kind: type[C], data: Mapping[str, Any], where: str, prefix: str = 
         value = TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        name = prefix + ".".join(str(part) for part in first["loc"])
+        name = (prefix + ".".join(str(part) for part in first["loc"])).rstrip(".")
         raise UserError(f"{where}: {name}: {_lower(first['msg'])}, got {first['input']!r}") from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -22,6 +23,7 @@ class Display:
         self._begun = time.monotonic()
         self._last_line = self._begun
         self._held_out = ""
+        self._watched = True
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -34,14 +36,22 @@ class Display:
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
-            self._bar.start()
+            self._draw(self._bar.start)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bar.stop()
+        self._draw(self._bar.stop)
+
+    def _draw(self, draw: Callable[[], None]) -> None:
+        """Training outlives those who look on: a closed terminal, `| head`, a full disk under a log."""
+        if self._watched:
+            try:
+                draw()
+            except (OSError, SystemExit):  # the latter is what rich makes of a broken pipe
+                self._watched = False
 
     def say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._draw(lambda: self._console.print(text, highlight=False, markup=False, soft_wrap=True))
 
     def show(self, counters: Counters, metrics: dict[str, float]) -> None:
         """After each iteration."""
@@ -50,7 +60,8 @@ class Display:
         done = counters.env_steps >= self._total
         if self._console.is_terminal:
             steps = min(counters.env_steps, self._total)
-            self._bar.update(self._bar_task, completed=steps, rest=self._figures(counters, metrics), refresh=True)
+            rest = self._figures(counters, metrics)
+            self._draw(lambda: self._bar.update(self._bar_task, completed=steps, rest=rest, refresh=True))
         elif done or time.monotonic() - self._last_line >= LINE_EVERY:
             self._last_line = time.monotonic()
             share = min(1.0, counters.env_steps / self._total)

@@ -11,12 +11,10 @@ import dataclasses
 import difflib
 import importlib.util
 import io
-import json
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from envs.errors import UserError
 from training.recipes import RECIPES
@@ -92,23 +90,28 @@ def run_config(agent: str, family: str, file: Path | None, flags: Sequence[str],
 
     own_flags: flags that the caller understands itself, for the "did you mean". Raises `UserError`.
     """
-    from training.config import recipe_config, run_config_from_data
+    from training.config import read_settings, recipe_config, run_config_from_data
 
     config = recipe_config(agent, family)
     if file is not None:
-        data = _read(file)
+        data = read_settings(file)
         for name, asked in (("agent", agent), ("family", family)):
             if data.setdefault(name, asked) != asked:
                 raise UserError(f"{file} is for {name} {data[name]!r}, but the command line says '{asked}'")
         config = run_config_from_data(data, str(file), RECIPES.get((agent, family)))
+    known = [_flag(field.name) for part in (config.agent_config, config.train) for field in dataclasses.fields(part)]
+    taken = {*known, *(f"--no-{flag[2:]}" for flag in known)}
+
+    def refuse(argument: str) -> NoReturn:
+        raise UserError(unknown_argument(argument, [*own_flags, *known], f"quickstudy train {agent} {family} --help"))
+
+    for argument in flags:  # before tyro sees them: it has flags of its own, and one of those writes a file
+        if argument.startswith("--") and argument.partition("=")[0].replace("_", "-") not in taken:
+            refuse(argument)
     agent_config, rest = _apply(config.agent_config, flags)
     train, rest = _apply(config.train, rest)
     if rest:
-        known = [
-            *own_flags,
-            *(_flag(field.name) for part in (agent_config, train) for field in dataclasses.fields(part)),
-        ]
-        raise UserError(unknown_argument(rest[0], known, f"quickstudy train {agent} {family} --help"))
+        refuse(rest[0])
     return dataclasses.replace(config, agent_config=agent_config, train=train)
 
 
@@ -119,22 +122,6 @@ def unknown_argument(argument: str, known: Iterable[str], help_command: str) -> 
     name = argument.partition("=")[0]
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"there is no flag {name}" + (f": did you mean {close[0]}?" if close else f" (see `{help_command}`)")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """TOML, or the `config.json` of a run."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        data = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not UTF-8 text") from None
-    except ValueError as error:
-        raise UserError(f"{file} is not valid {'JSON' if file.suffix == '.json' else 'TOML'}: {error}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{file} does not hold a table of settings")
-    return data
 
 
 def _apply(config: C, flags: Sequence[str]) -> tuple[C, list[str]]:

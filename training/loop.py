@@ -12,11 +12,14 @@ from typing import Any
 import torch
 
 from agents.agent import Learner, Trajectories
+from agents.finite import first_not_finite
 from envs.errors import UserError
 from envs.simulation import MAX_THREADS, TaskBatch
 from envs.task import TaskFamily
 from training.collect import collect
 from training.streams import numpy_generator, stream_seed, torch_generator
+
+MAX_STEPS = 2**53 - 1  # a larger number cannot be told from its neighbour where it is a float
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,18 @@ class TrainConfig:
     """Checkpoints to keep besides the final one."""
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "evaluate_tasks": 1, "evaluate_rounds": 1, "checkpoint_every": 1, "keep": 1}
-        for name in ("steps", "seed", "threads", "evaluate_every", *least):
-            if getattr(self, name) < least.get(name, 0):
-                raise UserError(f"train.{name} must be at least {least.get(name, 0)}, got {getattr(self, name)}")
-        if self.threads > MAX_THREADS:
-            raise UserError(f"train.threads must be at most {MAX_THREADS}, got {self.threads}")
+        for names, low, high in (
+            (("steps", "checkpoint_every"), 1, MAX_STEPS),
+            (("seed", "evaluate_every"), 0, MAX_STEPS),
+            (("threads",), 0, MAX_THREADS),
+            (("evaluate_tasks",), 1, 10_000),
+            (("evaluate_rounds", "keep"), 1, 1_000),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if not low <= value <= high:
+                    bound = f"at least {low}" if value < low else f"at most {high}"
+                    raise UserError(f"train.{name} must be {bound}, got {value}")
 
 
 def available_processors() -> int:
@@ -72,10 +81,15 @@ class Iteration:
     env_steps: int
     faults: int
     metrics: dict[str, float]
+    skipped: str | None = None
+    """Why there was no update, if there was none."""
 
 
 def iterate(learner: Learner[Any], family: TaskFamily[Any], config: TrainConfig, iteration: int) -> Iteration:
-    """Collect `learner.rounds` rounds on freshly drawn tasks, adapting between them, and update the learner once."""
+    """Collect `learner.rounds` rounds on freshly drawn tasks, adapting between them, and update the learner once.
+
+    An update from or to numbers that are not finite is not made: the learner stays as it was, and `skipped` says why.
+    """
     seed, episodes = config.seed, learner.train_episodes
     start = time.perf_counter()
     tasks = family.sample("train", learner.meta_batch_size, numpy_generator(seed, "tasks", iteration))
@@ -89,8 +103,11 @@ def iterate(learner: Learner[Any], family: TaskFamily[Any], config: TrainConfig,
         threads=config.threads,
     )
     collected = time.perf_counter()
-    with torch_threads(config.threads):
-        train_metrics = learner.update(rounds, torch_generator(seed, "update", iteration))
+    skipped = _unfit(rounds, batch.faults)
+    train_metrics: dict[str, float] = {}
+    if skipped is None:
+        with torch_threads(config.threads):
+            train_metrics, skipped = guarded_update(learner, rounds, torch_generator(seed, "update", iteration))
     seconds = time.perf_counter() - start
     metrics = {
         **rollout_metrics(rounds),
@@ -99,7 +116,47 @@ def iterate(learner: Learner[Any], family: TaskFamily[Any], config: TrainConfig,
         "time/fps": batch.env_steps / seconds,
         "time/collect_share": (collected - start) / seconds,
     }
-    return Iteration(batch.env_steps, batch.faults, metrics)
+    return Iteration(batch.env_steps, batch.faults, metrics, skipped)
+
+
+def _unfit(rounds: list[Trajectories], faults: int) -> str | None:
+    """Why these rounds cannot be learned from, if they cannot."""
+    for played in rounds:
+        if (name := _not_finite(played)) is not None:
+            return f"{name.replace('_', '-')} not finite"
+    if faults == sum(played.success.numel() for played in rounds):
+        return "every episode ended in a fault"
+    return None
+
+
+def _not_finite(played: Trajectories) -> str | None:
+    """What of a round holds NaN or infinity, if anything does."""
+    names = ("obs", "action", "reward", "log_prob", "value")
+    return first_not_finite({name: getattr(played, name) for name in names})
+
+
+def guarded_update(
+    learner: Learner[Any], rounds: list[Trajectories], generator: torch.Generator
+) -> tuple[dict[str, float], str | None]:
+    """The metrics of an update, and None; or, where it left anything not finite, nothing and what that was.
+
+    The learner is then as it was before.
+    """
+    before = learner.state()
+    try:
+        metrics = learner.update(rounds, generator)
+    except FloatingPointError as error:
+        learner.load_state(before)
+        return {}, str(error)
+    except (ValueError, RuntimeError):  # what torch says to NaN in the middle of an update
+        metrics = {}
+        if first_not_finite(learner.state()) is None:
+            raise
+    name = first_not_finite(learner.state())
+    if name is None:
+        return metrics, None
+    learner.load_state(before)
+    return {}, f"{name} not finite"
 
 
 def evaluate_held_out(learner: Learner[Any], family: TaskFamily[Any], config: TrainConfig) -> Iteration:
@@ -120,11 +177,14 @@ def evaluate_held_out(learner: Learner[Any], family: TaskFamily[Any], config: Tr
 def play(
     learner: Learner[Any], batch: TaskBatch, *, rounds: int, starts: int, generator: torch.Generator, threads: int
 ) -> list[Trajectories]:
-    """`rounds` rounds one after the other in each task of the batch, adapting after all but the last."""
+    """`rounds` rounds one after the other in each task of the batch, adapting after all but the last.
+
+    Nothing is learned from a round that holds numbers that are not finite.
+    """
     memory = learner.fresh(batch.num_tasks, batch.num_episodes, generator)
     played: list[Trajectories] = []
     for index in range(rounds):
-        if index > 0:
+        if index > 0 and _not_finite(played[-1]) is None:
             with torch_threads(threads):
                 memory = learner.adapt(memory, played[-1])
         with torch_threads(1):  # the networks of a rollout are too small to share out

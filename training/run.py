@@ -7,7 +7,8 @@
         tensorboard/       the same figures as event files
         checkpoints/       see `training.checkpoint`
 
-Shipped agents, under `assets/checkpoints/AGENT/FAMILY`, are runs too.
+Config and manifest are sealed (see `training.files`), and none of these may be a link. Shipped agents, under
+`assets/checkpoints/AGENT/FAMILY`, are runs too.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from typing import Any
 import assets
 from agents.catalogue import agent_class, make_agent
 from agents.optimiser_state import is_moment
-from envs.errors import UserError
+from envs.errors import UserError, holds_control_characters
 from envs.families import make_family
 from envs.task import TaskFamily
 from training import checkpoint
 from training.config import RunConfig, make_run_config, read_config, run_config_from_data
+from training.files import cannot_write, read_table, refuse_link, replace_file, write_table
 from training.provenance import describe_machine, present
 from training.streams import stream_seed
 
@@ -71,6 +73,7 @@ class RunDirectory:
     def create(cls, path: Path, config: RunConfig) -> RunDirectory:
         """A new run. Raises `UserError` where something is there already or nothing can be written."""
         run = cls(Path(path))
+        unfinished = cls(run.path.absolute().with_name(f".{run.path.absolute().name}.unfinished"))
         try:
             if run.config_path.exists():
                 raise UserError(
@@ -78,60 +81,80 @@ class RunDirectory:
                 )
             if run.path.is_symlink() or (run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir()))):
                 raise UserError(f"{path} exists and is not an empty folder: use another --out")
-            run.path.mkdir(parents=True, exist_ok=True)
-            run.checkpoints.mkdir()
-            _write_json(run.manifest_path, describe_machine(config))
-            _write_json(run.config_path, config.to_json())
+            shutil.rmtree(unfinished.path, ignore_errors=True)
+            unfinished.checkpoints.mkdir(parents=True)
+            write_table(unfinished.manifest_path, describe_machine(config))
+            write_table(unfinished.config_path, config.to_json())
+            unfinished.path.rename(run.path)  # a run is there with its config, or not at all
         except OSError as error:
             raise UserError(f"cannot write a run to {path}: {error.strerror}") from None
+        finally:
+            shutil.rmtree(unfinished.path, ignore_errors=True)
         return run
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """An existing run. Raises `UserError` where there is none."""
+        """An existing run. Raises `UserError` where there is none, or where a part of it is a link."""
         run = cls(Path(path))
+        if holds_control_characters(str(path)):  # a terminal would obey them wherever the run is spoken of
+            raise UserError(f"{path} holds control characters: rename it")
         if not run.config_path.is_file():
             raise UserError(f"{path} is not a run: it has no config.json")
+        for part in (
+            run.config_path,
+            run.manifest_path,
+            run.progress_path,
+            run.tensorboard,
+            run.checkpoints,
+            run._lock,
+        ):
+            refuse_link(part)
         return run
 
+    @property
+    def _lock(self) -> Path:
+        return self.path / ".lock"
+
     def config(self) -> RunConfig:
-        return run_config_from_data(_read_json(self.config_path), str(self.config_path))
+        return run_config_from_data(read_table(self.config_path), str(self.config_path))
 
     def manifest(self) -> dict[str, Any]:
-        return _read_json(self.manifest_path)
+        return read_table(self.manifest_path)
 
     def progress(self) -> list[dict[str, Any]]:
-        """One dict an iteration: iteration, env_steps, seconds, and metrics by tag. A line cut short ends the list."""
-        rows: list[dict[str, Any]] = []
-        if self.progress_path.exists():
-            for line in self.progress_path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError:
-                    break
-        return rows
+        """One dict an iteration: iteration, env_steps, seconds, and metrics by tag. Unreadable lines are left out."""
+        if not self.progress_path.exists():
+            return []
+        lines = self.progress_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [row for row in map(_progress_row, lines) if row is not None]
 
     def rewind(self, iteration: int) -> None:
         """Forget the progress of iterations after that one: they will be done again."""
         kept = [row for row in self.progress() if row["iteration"] <= iteration]
-        _replace(self.progress_path, "".join(json.dumps(row) + "\n" for row in kept))
+        replace_file(self.progress_path, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
     def extend(self, config: RunConfig) -> None:
         """Replace the config, and note in the manifest what goes on with the run."""
         manifest = self.manifest()
         manifest.setdefault("resumed", []).append(describe_machine(config))
-        _write_json(self.manifest_path, manifest)
-        _write_json(self.config_path, config.to_json())
+        write_table(self.manifest_path, manifest)
+        write_table(self.config_path, config.to_json())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else trains in this run meanwhile. Raises `UserError` if someone does."""
-        with (self.path / ".lock").open("w") as file:
+        try:
+            descriptor = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise UserError(cannot_write(self._lock, 0, error)) from None
+        try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise UserError(f"{self.path} is being trained by another process") from None
             yield
+        finally:
+            os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -218,29 +241,14 @@ def export(run: RunDirectory, destination: Path) -> RunDirectory:
     manifest = run.manifest() | {"weights_only": True}
     for entry in (manifest, *manifest.get("resumed", [])):
         entry["command"] = [present(word) for word in entry["command"]]
-    _write_json(exported.manifest_path, manifest)
+    write_table(exported.manifest_path, manifest)
     return exported
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _progress_row(line: str) -> dict[str, Any] | None:
+    """A line of `progress.jsonl`; None for one that was cut short or damaged."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        row = json.loads(line)
     except (ValueError, RecursionError):
-        raise UserError(f"{path} is damaged: it is not valid JSON") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path} is damaged: it does not hold a table")
-    return data
-
-
-def _write_json(path: Path, data: Any) -> None:
-    _replace(path, json.dumps(data, indent=2) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a whole file or leave the old one."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    checkpoint.write_durably(unfinished, text.encode())
-    os.replace(unfinished, path)
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("iteration"), int) else None

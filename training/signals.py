@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM while training: the first asks, the second insists."""
+"""Ctrl-C and SIGTERM: work that can be done again is given up at once, writing is finished first."""
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -23,13 +24,16 @@ class Interrupted(BaseException):
 
 
 class StopSignals:
-    """Within this context the first SIGINT or SIGTERM is only noted in `received`; the second raises `Interrupted`.
+    """Within this context SIGINT and SIGTERM are noted in `received`, and raise `Interrupted` where that does no harm.
 
-    Handlers can be set by the main thread alone; elsewhere signals stay as they were.
+    That is inside `interruptible()`, at once. Elsewhere, in the middle of writing say, the first one waits for the next
+    such block, and a second one raises wherever it comes. Handlers can be set by the main thread alone; elsewhere
+    signals stay as they were.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._interruptible = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -42,9 +46,19 @@ class StopSignals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """What this block does may be given up at any moment. Raises `Interrupted`."""
+        self._interruptible = True
+        try:
+            if self.received is not None:
+                raise Interrupted(self.received)
+            yield
+        finally:
+            self._interruptible = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        insisted, self.received = self.received is not None, number
+        if self._interruptible or insisted:
+            self._interruptible = False
             raise Interrupted(number)
-        self.received = number
-        # Written to the descriptor: a handler may have interrupted a print and must not enter another.
-        os.write(2, b"\nsaving a checkpoint at the end of this iteration; once more stops at once\n")

@@ -19,6 +19,7 @@ from evaluation.results import Results
 from evaluation.summary import Interval, read_protocol
 from evaluation.table import read_episodes
 from training.config import recipe_config
+from training.files import read_table, write_table
 from training.train import train
 
 
@@ -159,9 +160,9 @@ def test_runs_are_found_whatever_their_folders_are_called_and_interrupted_ones_g
     runs = tmp_path / "runs"
     train(recipe_config("ppo-oracle", "probe", steps=2 * STEPS, threads=1), runs / "told", console())
     cut = train(recipe_config("ppo-robust", "probe", steps=STEPS, threads=1), runs / "blind", console())
-    data = json.loads(cut.config_path.read_text())
+    data = read_table(cut.config_path)
     data["train"]["steps"] = 2 * STEPS  # as if it had been stopped half-way
-    cut.config_path.write_text(json.dumps(data))
+    write_table(cut.config_path, data)
     to = console()
     plan = Plan("probe", seeds=1, tasks=2, splits=("test",))
     headroom = measure_headroom(plan, runs, tmp_path / "out", threads=1, console=to)

@@ -35,6 +35,7 @@ from evaluation.validation import (
 )
 from evaluation.validation.check import Check
 from evaluation.validation.runs import RUNS, Run, trained
+from training.files import read_table, write_table
 
 
 def failures(checks: list[Check]) -> list[str]:
@@ -274,9 +275,9 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     short = dataclasses.replace(run, steps=200)
     assert trained(short, tmp_path, console).env_steps == 200
     config = tmp_path / run.name / "config.json"
-    data = json.loads(config.read_text())
+    data = read_table(config)
     data["train"]["steps"] = run.steps  # the budget was not spent
-    config.write_text(json.dumps(data))
+    write_table(config, data)
     assert trained(run, tmp_path, console).env_steps == 400
     with pytest.raises(UserError, match="holds rl2 on bandit: maml on point belongs there"):
         trained(dataclasses.replace(TINY[1], name=run.name), tmp_path, console)

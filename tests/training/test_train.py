@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
-from probes import ProbeConfig
+from probes import ProbeConfig, ProbeLearner
 
 from agents.catalogue import agent_class
 from envs.errors import UserError
@@ -114,14 +115,61 @@ def test_a_spent_budget_is_refused_and_a_missing_run_named(tmp_path, probe_run, 
         resume(tmp_path / "nowhere", None, console)
 
 
-def test_a_diverged_update_ends_training_and_the_last_good_checkpoint_stays(tmp_path, probe_run, console):
-    config = probe_run(agent_config=ProbeConfig(poison_at=3), steps=3200, checkpoint_every=320)
-    with pytest.raises(TrainingDiverged, match=r"update 3 made policy\.gain not finite; .* is .*iteration-00000002"):
+def test_an_update_that_leaves_nan_is_taken_back_and_counted(tmp_path, probe_run, console, monkeypatch):
+    update = ProbeLearner.update
+
+    def poisoned_once(self, rounds, generator):
+        poisoned = self.updates == 2 and not said()
+        metrics = update(self, rounds, generator)
+        if poisoned:
+            self.gain.data.fill_(float("nan"))
+        return metrics
+
+    def said() -> bool:
+        return "skipped" in console.file.getvalue()
+
+    monkeypatch.setattr(ProbeLearner, "update", poisoned_once)
+    run = train(probe_run(steps=1600), tmp_path / "run", console)
+    last = checkpoint.latest(run.checkpoints, pytest.fail)
+    assert (last.counters.iteration, last.counters.skipped, last.counters.skipped_in_a_row) == (5, 1, 0)
+    assert int(last.tensors["updates"]) == 4
+    assert "update 3 skipped: policy.gain not finite; 1 in a row" in console.file.getvalue()
+
+
+def test_updates_that_all_fail_end_training_with_code_3_and_the_last_good_weights_stay(tmp_path, probe_run, console):
+    config = probe_run(agent_config=ProbeConfig(poison_at=3), steps=320 * 40, checkpoint_every=320)
+    with pytest.raises(TrainingDiverged, match=r"10 updates in a row were skipped, the last because of policy\.gain"):
         train(config, tmp_path / "run", console)
-    assert checkpoint.latest(tmp_path / "run" / "checkpoints", pytest.fail).counters.iteration == 2
+    assert TrainingDiverged.exit_code == 3
+    last = checkpoint.latest(tmp_path / "run" / "checkpoints", pytest.fail)
+    assert (last.counters.iteration, last.counters.skipped) == (12, 10)
+    assert int(last.tensors["updates"]) == 2
 
 
-def test_a_signal_saves_at_the_end_of_the_iteration_and_the_run_goes_on(tmp_path, probe_run, console, monkeypatch):
+def test_a_fault_of_our_own_says_where_the_last_checkpoint_is(tmp_path, probe_run, console, monkeypatch):
+    def faulty(self, rounds, generator):
+        raise IndexError("ours")
+
+    monkeypatch.setattr(ProbeLearner, "update", faulty)
+    with pytest.raises(IndexError) as fault:
+        train(probe_run(), tmp_path / "run", console)
+    assert fault.value.__notes__ == [
+        f"the last checkpoint is {tmp_path / 'run' / 'checkpoints' / 'iteration-00000000'};"
+        f" `quickstudy resume {tmp_path / 'run'}` goes on from there"
+    ]
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path, probe_run, console):
+    whole = train(probe_run(), tmp_path / "whole", console)
+    run = RunDirectory.create(tmp_path / "run", probe_run())
+    resume(run.path, None, console)
+    assert sums(run) == sums(whole)
+    shutil.rmtree(run.checkpoints)
+    with pytest.raises(UserError, match="no readable checkpoint"):  # there were some: the progress says so
+        resume(run.path, 1920, console)
+
+
+def test_a_signal_gives_up_the_iteration_and_the_run_goes_on(tmp_path, probe_run, console, monkeypatch):
     whole = train(probe_run(steps=1920), tmp_path / "whole", console)
     iterate = training.iterate
 
@@ -135,26 +183,27 @@ def test_a_signal_saves_at_the_end_of_the_iteration_and_the_run_goes_on(tmp_path
         with pytest.raises(Interrupted) as stopped:
             train(probe_run(steps=1920), tmp_path / "parts", console)
     assert stopped.value.exit_code == 143
-    assert checkpoint.latest(tmp_path / "parts" / "checkpoints", pytest.fail).counters.iteration == 2
+    assert checkpoint.latest(tmp_path / "parts" / "checkpoints", pytest.fail).counters.iteration == 1
     parts = resume(tmp_path / "parts", None, console)
     assert sums(parts) == sums(whole)
     assert progress(parts) == progress(whole)
 
 
-def test_a_second_signal_stops_at_once_and_the_last_checkpoint_stays(tmp_path, probe_run, console, monkeypatch):
+def test_a_second_signal_stops_even_a_save_and_the_last_checkpoint_stays(tmp_path, probe_run, console, monkeypatch):
     whole = train(probe_run(steps=1920), tmp_path / "whole", console)
-    iterate = training.iterate
+    save = checkpoint.save
     handler = signal.getsignal(signal.SIGINT)  # a shell's background job ignores it
 
-    def interrupted_twice(learner, family, settings, iteration):
-        if iteration == 4:
+    def interrupted_twice(folder, tensors, counters, generators):
+        if counters.iteration == 6:
             os.kill(os.getpid(), signal.SIGINT)
+            assert RunDirectory(folder.parent).progress()[-1]["iteration"] == 6  # the first only asks
             os.kill(os.getpid(), signal.SIGINT)
-            pytest.fail("the second signal must end the iteration")
-        return iterate(learner, family, settings, iteration)
+            pytest.fail("the second signal must end the save")
+        return save(folder, tensors, counters, generators)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "iterate", interrupted_twice)
+        patch.setattr(checkpoint, "save", interrupted_twice)
         with pytest.raises(Interrupted) as stopped:
             train(probe_run(steps=1920, checkpoint_every=640), tmp_path / "parts", console)
     assert stopped.value.exit_code == 130
