@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import doctor
 from command_line import UNTRAINED, parse
-from envs.errors import UserError
-from training.signals import Interrupted
+from envs.errors import UserError, one_line
+from training.arguments import usable_streams
+from training.signals import Interrupted, StopSignals
 
 if TYPE_CHECKING:
     from envs.task import TaskFamily
@@ -98,6 +99,8 @@ def resume(args: argparse.Namespace) -> int:
 
 
 def preview(args: argparse.Namespace) -> int:
+    if args.family.lower().endswith((".xml", ".mjcf")):
+        return _preview_robot(args)
     from envs.families import make_family
     from evaluation.preview import preview as draw_preview
 
@@ -105,6 +108,24 @@ def preview(args: argparse.Namespace) -> int:
     out = args.out or OUT / f"preview-{args.family}-{args.split}.png"
     refuse_to_overwrite(out)
     print(draw_preview(family, args.split, args.count, out, seed=args.seed, scripted=args.scripted))
+    return 0
+
+
+def _preview_robot(args: argparse.Namespace) -> int:
+    from envs.user_model import load_model
+    from evaluation.preview import check_picture
+    from evaluation.preview_robot import preview_robot, robot_table
+
+    path = Path(args.family)
+    if args.scripted or (args.split, args.count, args.seed) != ("train", 12, 0):
+        raise UserError(f"{path} is one robot and has no tasks: leave --split, --count, --seed and --scripted out")
+    out = args.out or OUT / f"preview-{path.stem}.png"
+    check_picture(out)
+    refuse_to_overwrite(out)
+    model = load_model(path)
+    for name, value in robot_table(model):
+        print(f"{name:<12}{value}", flush=True)
+    print(preview_robot(model, path.name, out))
     return 0
 
 
@@ -228,16 +249,28 @@ def run(arguments: Sequence[str]) -> int:
     args = parse(arguments)
     if args.command != "doctor" and (wrong := doctor.misplaced_floor()):
         raise UserError(wrong)
-    return COMMANDS[args.command](args)
+    command = COMMANDS[args.command]
+    return measuring(command, args) if command in (evaluate, benchmark, headroom) else command(args)
+
+
+def measuring(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """A command that a signal may stop at any moment: what it has finished is on the disk. Raises `Interrupted`."""
+    try:
+        with StopSignals() as signals, signals.interruptible():
+            return command(args)
+    except Interrupted as stop:
+        print(f"quickstudy: {stop}: finished cells are kept, the same command goes on", file=sys.stderr)
+        raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script. Returns the exit code; only a fault of quickstudy's own leaves as an exception."""
+    usable_streams()
     try:
         return run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
-        print(f"quickstudy: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        print(f"quickstudy: error: {one_line(str(error))}", file=sys.stderr)
+        return error.exit_code
     except Interrupted as stop:  # training has said what it saved
         return stop.exit_code
     except KeyboardInterrupt:

@@ -3,18 +3,20 @@
     DIR/
         protocol.json    what is measured, and with what; a folder belongs to one protocol
         tasks.json       the held-out tasks
-        cells/           one table for each finished cell: kept, never computed again
+        cells/           one table for each finished cell, with its sum: kept, never computed again
         episodes.csv     all of them together
         summary.json     every figure, computed from that table
+        SHA256SUMS       what these must be; none is read that was altered
         films/           adaptation, episode by episode
         report.html      the page
 
-A cell's table is written beside its place and renamed, so an interrupted benchmark continues where it stopped.
+A cell's table is whole or not there, so an interrupted benchmark continues where it stopped.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,16 @@ from rich.console import Console
 from envs.errors import UserError
 from envs.task import Split, Task, TaskFamily
 from evaluation.curves import curves_of
-from evaluation.grid import Cell, Grid, grid_of
+from evaluation.grid import CELLS, Cell, Grid, grid_of
 from evaluation.listing import print_summary
 from evaluation.presets import Preset, find_preset
 from evaluation.progress import GridProgress
 from evaluation.protocol import Budget, adapt_to_tasks, held_out_tasks, planned_steps
 from evaluation.summarise import summarise_directory
 from evaluation.summary import PROTOCOL_FILE, Protocol, Summary, read_protocol, write_protocol
+from evaluation.sums import is_unfinished, read_sums
 from evaluation.table import EPISODES_FILE, TASKS_FILE, Episode, read_episodes, write_episodes, write_tasks
+from training.files import refuse_link
 from training.provenance import present, versions
 from training.run import load_agent
 
@@ -120,12 +124,13 @@ def _run(grid: Grid, directory: Path, command: str, threads: int, console: Conso
         for name, family in families.items()
     }
     _claim(directory, protocol)
+    kept = _finished(grid, directory)
     write_tasks(directory / TASKS_FILE, tasks)
 
     with GridProgress(console, [cell.about for cell in grid.cells], sizes) as progress:
         for number, cell in enumerate(grid.cells):
             path = cell.path(directory)
-            if path.exists():
+            if path in kept:
                 progress.kept(number)
                 continue
             progress.begin(number)
@@ -143,9 +148,26 @@ def _run(grid: Grid, directory: Path, command: str, threads: int, console: Conso
             )
             write_episodes(path, rows)
             progress.end(_outcome(rows))
-    episodes = [row for cell in grid.cells for row in read_episodes(cell.path(directory))]
+    episodes = [row for cell in grid.cells for row in _read_cell(cell.path(directory))]
     write_episodes(directory / EPISODES_FILE, episodes)
     return summarise_directory(directory)
+
+
+def _finished(grid: Grid, directory: Path) -> set[Path]:
+    """Tables of cells that are there. Raises `UserError` where one is damaged: only its owner may throw it away."""
+    refuse_link(directory / CELLS)
+    read_sums(directory / CELLS)
+    paths = [path for cell in grid.cells if os.path.lexists(path := cell.path(directory))]
+    for path in paths:
+        _read_cell(path)
+    return set(paths)
+
+
+def _read_cell(path: Path) -> list[Episode]:
+    try:
+        return read_episodes(path)
+    except UserError as error:
+        raise UserError(f"{error}; to have this cell measured again, delete {path}") from None
 
 
 def _film(arms: Sequence[str], family_name: str, grid: Grid, directory: Path, console: Console) -> None:
@@ -160,7 +182,7 @@ def _film(arms: Sequence[str], family_name: str, grid: Grid, directory: Path, co
     out = directory / "films" / f"{family_name}-{split}.mp4"
     if out.exists():
         return
-    curves = curves_of(read_episodes(cells[0].path(directory)))
+    curves = curves_of(_read_cell(cells[0].path(directory)))
     task = int(np.argmax((curves.returns[-1] - curves.returns[0]).mean(axis=0)))
     loaded = [cell.load() for cell in cells]
     family = loaded[0][1]
@@ -206,7 +228,7 @@ def _protocol(grid: Grid, families: dict[str, TaskFamily[Any]], checkpoints: dic
 
 def _claim(directory: Path, protocol: Protocol) -> None:
     """Make the folder this protocol's own. Raises `UserError` where it holds another's results, or other things."""
-    if (directory / PROTOCOL_FILE).is_file():
+    if holds_protocol(directory):
         before = read_protocol(directory)
         for field in dataclasses.fields(Protocol):
             if field.name in MAY_DIFFER:
@@ -216,12 +238,23 @@ def _claim(directory: Path, protocol: Protocol) -> None:
                 what = _difference(field.name, old, new)
                 raise UserError(f"{directory} holds results with other settings ({what}): use another --out")
         return
+    write_protocol(directory, protocol)
+
+
+def holds_protocol(directory: Path, what: str = "a benchmark") -> bool:
+    """Was anything measured into this folder? Raises `UserError` where it is a link, or holds other things.
+
+    what: the folder is for, in words.
+    """
     try:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise UserError(f"{directory} exists and is neither an empty folder nor a benchmark: use another --out")
-        write_protocol(directory, protocol)
+        refuse_link(directory)
+        if os.path.lexists(directory / PROTOCOL_FILE):
+            return True
+        if directory.exists() and (not directory.is_dir() or not all(map(is_unfinished, directory.iterdir()))):
+            raise UserError(f"{directory} exists and is neither an empty folder nor {what}: use another --out")
     except OSError as error:
         raise UserError(f"cannot write to {directory}: {error.strerror or error}") from None
+    return False
 
 
 def _difference(name: str, old: Any, new: Any) -> str:

@@ -17,6 +17,8 @@ from evaluation.protocol import Budget
 from training.provenance import present
 from training.run import RunDirectory, load_agent, shipped_runs
 
+CELLS = "cells"
+"""The folder of tables of finished cells, within that of the results."""
 DEFAULT_RUNS = "runs"
 """Where `quickstudy train` puts its run directories."""
 
@@ -43,7 +45,7 @@ class Cell:
         return f"{self.family}/{self.split} {self.name} seed {self.seed}"
 
     def path(self, directory: Path) -> Path:
-        return directory / "cells" / f"{self.family}.{self.split}.{self.name}.{self.seed}.csv"
+        return directory / CELLS / f"{self.family}.{self.split}.{self.name}.{self.seed}.csv"
 
     def load(self) -> tuple[Any, TaskFamily[Any], str]:
         """The agent, its family, and where its weights came from."""

@@ -23,12 +23,12 @@ from envs.errors import UserError
 from envs.families import make_family
 from envs.task import Split
 from evaluation import metrics
-from evaluation.benchmark import run_benchmark
+from evaluation.benchmark import holds_protocol, run_benchmark
 from evaluation.curves import ORACLE, RANDOM, ROBUST, Curves
 from evaluation.maps import success_by_kind
 from evaluation.presets import Preset
 from evaluation.results import Results
-from evaluation.summary import PROTOCOL_FILE, Interval, SplitSummary, Summary, rounded, write_protocol, write_summary
+from evaluation.summary import Interval, SplitSummary, Summary, rounded, write_protocol, write_summary
 from evaluation.table import write_text
 from training.config import RunConfig, recipe_config
 from training.provenance import present
@@ -181,8 +181,7 @@ def measure_headroom(
         episodes=1,  # for the protocol: none of the arms is given any
         film=(),
     )
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / PROTOCOL_FILE).is_file())):
-        raise UserError(f"{out} exists and is neither an empty folder nor a measurement: use another --out")
+    holds_protocol(out, "a measurement")  # refused before hours of training
     configs = _plan_runs(plan, runs, threads)
     steps = _agreed_budget({path: config.train.steps for path, config in configs.items()}, plan.steps)
     env_steps: dict[str, list[int]] = {agent: [] for agent in TRAINED}

@@ -30,7 +30,7 @@ class Results:
 
     @classmethod
     def read(cls, directory: Path) -> Results:
-        """Raises `UserError` where a file is missing or is not what it should be."""
+        """Raises `UserError` where a file is missing, altered or not what it should be."""
         rows: dict[SplitKey, dict[str, list[Episode]]] = {}
         for row in read_episodes(find_episodes(directory)):
             rows.setdefault((row.family, row.split), {}).setdefault(row.agent, []).append(row)

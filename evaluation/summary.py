@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.errors import UserError
 from evaluation.presets import LongBudget
+from evaluation.sums import SUMS_FILE, write_checked
 from evaluation.table import read_json, write_text
 
 SUMMARY_FILE = "summary.json"
 PROTOCOL_FILE = "protocol.json"
 
 Verdict = Literal["met", "missed", "not measured"]
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -207,13 +210,13 @@ class Protocol:
     families: dict[str, str]
     splits: tuple[str, ...]
     arms: tuple[str, ...]
-    episodes: int
-    probe_episodes: int
+    episodes: Count
+    probe_episodes: Count
     explore_probes: bool
-    tasks: int
-    task_seed: int
-    seeds: tuple[int, ...]
-    horizons: dict[str, int]
+    tasks: Count
+    task_seed: Count
+    seeds: tuple[Count, ...]
+    horizons: dict[str, Count]
     checkpoints: dict[str, str]
     versions: dict[str, str]
     long: LongBudget | None = None
@@ -238,7 +241,7 @@ def rounded(value: float | np.ndarray) -> float:
 
 
 def write_protocol(directory: Path, protocol: Protocol) -> None:
-    write_text(directory / PROTOCOL_FILE, _json(protocol))
+    write_checked(directory / PROTOCOL_FILE, _json(protocol).encode())
 
 
 def read_protocol(directory: Path) -> Protocol:
@@ -247,7 +250,12 @@ def read_protocol(directory: Path) -> Protocol:
 
 
 def write_summary(directory: Path, summary: Summary) -> None:
-    write_text(directory / SUMMARY_FILE, _json(summary))
+    """With its sum, but in a folder that has no sums: what is computed from unchecked tables vouches for nothing."""
+    path, text = directory / SUMMARY_FILE, _json(summary)
+    if os.path.lexists(directory / SUMS_FILE):
+        write_checked(path, text.encode())
+    else:
+        write_text(path, text)
 
 
 def read_summary(directory: Path) -> Summary:

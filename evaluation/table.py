@@ -1,17 +1,17 @@
 """The raw table of every evaluation: `episodes.csv`, one row an episode, and the tasks that its numbers stand for.
 
 Everything else that an evaluation shows is computed from this table. A large one may be kept compressed, as
-`episodes.csv.gz` (`gzip -9n episodes.csv`): it is read all the same.
+`episodes.csv.gz` (`gzip -9n episodes.csv`): it is read all the same. `evaluation.sums` says when a file was altered.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import json
 import math
 import os
-import zlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any, Literal, get_args
 
 from envs.errors import UserError
 from envs.task import SPLITS, Task
+from evaluation.sums import make_folder, read_checked, write_checked
+from training.files import replace_file
 
 Role = Literal["adapt", "probe"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -28,6 +30,11 @@ COMPRESSED_FILE = f"{EPISODES_FILE}.gz"
 TASKS_FILE = "tasks.json"
 TaskValues = dict[str, dict[str, list[dict[str, Any]]]]
 """{family: {split: [the task's values, ...]}}."""
+
+# A digit that is damaged must not become a number that arithmetic or JSON cannot hold.
+LARGEST_RETURN = 1e100
+LARGEST_DIGITS = 18  # of a count: it fits 64 bits
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.ASCII)
 
 COLUMNS = (
     "family",
@@ -79,7 +86,7 @@ class Episode:
 
 
 def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
-    """Write the table sorted, beside its place and then renamed, so that a file of that name is always whole."""
+    """Write the table sorted, with its sum. Raises `UserError` where it cannot be written."""
     lines = [",".join(COLUMNS)]
     for row in sorted(episodes, key=lambda row: row.order):
         values = (
@@ -94,34 +101,31 @@ def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
             row.env_steps,
         )
         lines.append(",".join([*map(str, values), repr(round(row.episode_return, 6)), str(int(row.success))]))
-    write_text(path, "\n".join(lines) + "\n")
+    write_checked(path, ("\n".join(lines) + "\n").encode())
 
 
 def find_episodes(directory: Path) -> Path:
     """The table of an evaluation: `episodes.csv`, or where there is none `episodes.csv.gz`. Neither need exist."""
     plain, compressed = directory / EPISODES_FILE, directory / COMPRESSED_FILE
-    return compressed if compressed.is_file() and not plain.is_file() else plain
+    return compressed if os.path.lexists(compressed) and not os.path.lexists(plain) else plain
 
 
 def read_episodes(path: Path) -> list[Episode]:
     """The rows of a table, compressed where its name ends in `.gz`.
 
-    Raises `UserError` naming the line and the column of the first value that cannot be.
+    Raises `UserError` where it does not match its sum, or names the line and the column of the first value that cannot
+    be.
     """
-    if not path.is_file():
-        raise UserError(f"there is no table {path}: run `quickstudy evaluate` or `quickstudy benchmark` first")
-    opened = gzip.open if path.suffix == ".gz" else open
+    text = _decoded(path, read_checked(path))
+    reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        with opened(path, "rt", newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            header = tuple(next(reader, ()))
-            if header != COLUMNS:
-                raise UserError(
-                    f"{path}, line 1: the columns must be {','.join(COLUMNS)}, got {','.join(header) or 'nothing'}"
-                )
-            episodes = [_episode(path, reader.line_num, values) for values in reader]
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file: {error}") from None
+        header = tuple(next(reader, ()))
+        if header != COLUMNS:
+            got = ",".join(header)[:200] or "nothing"
+            raise UserError(f"{path}, line 1: the columns must be {','.join(COLUMNS)}, got {got}")
+        episodes = [_episode(path, reader.line_num, values) for values in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
     if not episodes:
         raise UserError(f"{path} has no rows: the evaluation that wrote it did not finish an episode")
     return episodes
@@ -133,12 +137,14 @@ def _episode(path: Path, line: int, values: list[str]) -> Episode:
     cells = dict(zip(COLUMNS, values, strict=True))
 
     def refuse(column: str, right: str) -> UserError:
-        return UserError(f"{path}, line {line}, column '{column}': must be {right}, got '{cells[column]}'")
+        return UserError(f"{path}, line {line}, column '{column}': must be {right}, got '{cells[column][:80]}'")
 
     def count(column: str) -> int:
         # int() alone would take '+1', ' 1' and '1_0'.
         if not (cells[column].isascii() and cells[column].isdigit()):
             raise refuse(column, "a whole number of 0 or more")
+        if len(cells[column]) > LARGEST_DIGITS:
+            raise refuse(column, f"a whole number of at most {LARGEST_DIGITS} digits")
         return int(cells[column])
 
     def one_of(column: str, names: Sequence[str]) -> str:
@@ -151,12 +157,13 @@ def _episode(path: Path, line: int, values: list[str]) -> Episode:
             raise refuse(column, "a name")
         return cells[column]
 
-    try:
-        episode_return = float(cells["return"])
-    except ValueError:
-        raise refuse("return", "a number") from None
+    if not _NUMBER.fullmatch(cells["return"].lower()):  # float() alone would take ' 1' and '1_0'
+        raise refuse("return", "a number")
+    episode_return = float(cells["return"])
     if not math.isfinite(episode_return):
         raise refuse("return", "a finite number")
+    if abs(episode_return) > LARGEST_RETURN:
+        raise refuse("return", f"a number within {LARGEST_RETURN:g}")
     return Episode(
         family=name("family"),
         version=name("version"),
@@ -178,7 +185,7 @@ def write_tasks(path: Path, tasks: Mapping[str, Mapping[str, Sequence[Task]]]) -
         family: {split: [task.to_json() for task in listed] for split, listed in sorted(splits.items())}
         for family, splits in sorted(tasks.items())
     }
-    write_text(path, json.dumps(data, indent=1) + "\n")
+    write_checked(path, (json.dumps(data, indent=1) + "\n").encode())
 
 
 def read_tasks(path: Path) -> TaskValues:
@@ -195,18 +202,40 @@ def read_tasks(path: Path) -> TaskValues:
 
 
 def read_json(path: Path) -> Any:
-    """The contents of a JSON file. Raises `UserError` where it is missing or broken."""
+    """The contents of a JSON file. Raises `UserError` where it is missing, broken, or does not match its sum."""
+    text = _decoded(path, read_checked(path))
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}: run `quickstudy evaluate` or `quickstudy benchmark` first") from None
+        return json.loads(text, parse_int=_whole_number, parse_float=_finite, parse_constant=_finite)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not JSON of ours (nested too deep)") from None
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits.lstrip("-")) > LARGEST_DIGITS:
+        raise ValueError(f"a whole number must have at most {LARGEST_DIGITS} digits, got {digits[:80]}")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"numbers must be finite, got {text[:80]}")
+    return number
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text: byte {error.start} is not UTF-8") from None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside the file and rename: a reader, or a run that was interrupted, never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    """Write a file whole or not at all, without a sum. Raises `UserError` where it cannot be written, or is a link."""
+    data = text.encode()
+    make_folder(path, len(data))
+    replace_file(path, data)

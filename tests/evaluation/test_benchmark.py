@@ -135,7 +135,7 @@ def test_an_interrupted_benchmark_continues(tmp_path: Path, played: list[str], m
         with pytest.raises(KeyboardInterrupt):
             run(small(), tmp_path / "cut")
     assert not (tmp_path / "cut" / "episodes.csv").exists()
-    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "cut" / "cells").iterdir()}
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "cut" / "cells").glob("*.csv")}
     assert len(kept) == 3
 
     text = run(small(), tmp_path / "cut")
@@ -149,6 +149,63 @@ def test_an_interrupted_benchmark_continues(tmp_path: Path, played: list[str], m
     played.clear()
     run(small(), tmp_path / "cut")
     assert played == []
+
+
+def test_a_damaged_cell_is_neither_accepted_nor_thrown_away(tmp_path: Path, played: list[str]) -> None:
+    preset = small(splits=("test",), arms=("scratch", "random"), seeds=1)
+    run(preset, tmp_path)
+    whole = (tmp_path / "episodes.csv").read_bytes()
+    cell = tmp_path / "cells" / "probe.test.random.0.csv"
+    good = cell.read_bytes()
+    damaged = good.replace(b"0.", b"1.", 1)
+    cell.write_bytes(damaged)
+    (tmp_path / "cells" / "probe.test.scratch.0.csv").unlink()
+    played.clear()
+    with pytest.raises(UserError) as error:
+        run(preset, tmp_path)
+    assert str(error.value).startswith(f"{cell} does not match SHA256SUMS beside it: ")
+    assert str(error.value).endswith(f"; to have this cell measured again, delete {cell}")
+    assert (played, cell.read_bytes()) == ([], damaged)
+    cell.unlink()
+    cell.symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(UserError, match="is a symbolic link"):
+        run(preset, tmp_path)
+    cell.unlink()
+    run(preset, tmp_path)
+    assert played == ["test.scratch.0", "test.random.0"]
+    assert (cell.read_bytes(), (tmp_path / "episodes.csv").read_bytes()) == (good, whole)
+
+
+def test_nothing_is_measured_into_a_link(tmp_path: Path, played: list[str]) -> None:
+    preset = small(splits=("test",), arms=("random",), seeds=1)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="out is a symbolic link"):
+        run(preset, tmp_path / "out")
+    run(preset, tmp_path / "real")
+    shutil.rmtree(tmp_path / "real" / "cells")
+    (tmp_path / "real" / "cells").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="cells is a symbolic link"):
+        run(preset, tmp_path / "real")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert played == ["test.random.0"]
+
+
+def test_a_folder_in_which_the_first_write_was_cut_off_is_gone_on_with(tmp_path: Path) -> None:
+    preset = small(splits=("test",), arms=("random",), seeds=1)
+    run(preset, tmp_path / "whole")
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    line = next(line for line in (tmp_path / "whole" / "SHA256SUMS").read_text().splitlines() if "protocol" in line)
+    (cut / "SHA256SUMS").write_text(f"{line}\n")
+    (cut / ".protocol.json.unfinished").write_text("{")
+    run(preset, cut)
+    names = [
+        sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*"))
+        for folder in (cut, tmp_path / "whole")
+    ]
+    assert names[0] == names[1]
+    assert (cut / "SHA256SUMS").read_text().count("\n") == 4
 
 
 @pytest.mark.parametrize(

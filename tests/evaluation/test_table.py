@@ -20,7 +20,7 @@ def test_the_table_is_as_documented(tmp_path: Path) -> None:
     write_episodes(tmp_path / "episodes.csv", [ROW])
     assert (tmp_path / "episodes.csv").read_text() == f"{HEADER}\n{LINE}\n"
     assert read_episodes(tmp_path / "episodes.csv") == [ROW]
-    assert [file.name for file in tmp_path.iterdir()] == ["episodes.csv"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["SHA256SUMS", "episodes.csv"]
 
 
 def test_rows_are_sorted_and_probes_stand_before_the_episode_that_follows(tmp_path: Path) -> None:
@@ -87,6 +87,40 @@ def test_a_missing_table_says_what_makes_one(tmp_path: Path) -> None:
         read_episodes(tmp_path / "episodes.csv")
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff\xfe", "is not text: byte 0 is not UTF-8"),
+        (HEADER.encode() + b"\n" + b"x" * 200_000 + b"\n", "line 2: not CSV"),
+        (f"{HEADER}\n{LINE.replace('120', '9' * 5000)}\n".encode(), "a whole number of at most 18 digits, got '999"),
+        (f"{HEADER}\n{LINE.replace('1.25', '1e308')}\n".encode(), "a number within 1e\\+100, got '1e308'"),
+        (f"{HEADER}\n{LINE.replace('1.25', '1_0')}\n".encode(), "a number, got '1_0'"),
+        (b"\0" * 99, "line 1: the columns must be"),
+    ],
+)
+def test_no_bytes_are_too_odd(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "episodes.csv").write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        read_episodes(tmp_path / "episodes.csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff\xfe", "is not text: byte 0 is not UTF-8"),
+        (b"[" * 100_000, "nested too deep"),
+        (b"\0", "line 1: not JSON"),
+        (b'{"a": NaN}', "numbers must be finite, got NaN"),
+        (b'{"a": 1e999}', "numbers must be finite, got 1e999"),
+        (b"9" * 5000, "a whole number must have at most 18 digits, got 999"),
+    ],
+)
+def test_no_json_is_too_odd(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "tasks.json").write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        read_tasks(tmp_path / "tasks.json")
+
+
 def test_a_compressed_table_is_the_same_table(tmp_path: Path) -> None:
     plain, compressed = tmp_path / "episodes.csv", tmp_path / "episodes.csv.gz"
     write_episodes(plain, [ROW])
@@ -109,6 +143,7 @@ def test_a_compressed_table_is_the_same_table(tmp_path: Path) -> None:
 def test_tasks_read_back(tmp_path: Path) -> None:
     write_tasks(tmp_path / "tasks.json", {"probe": {"test": [ProbeTask(0.5), ProbeTask(-1.0)], "ood": []}})
     assert read_tasks(tmp_path / "tasks.json") == {"probe": {"test": [{"goal_m": 0.5}, {"goal_m": -1.0}], "ood": []}}
+    (tmp_path / "SHA256SUMS").unlink()
     (tmp_path / "tasks.json").write_text("[1]")
     with pytest.raises(UserError, match="must hold the tasks by family and split"):
         read_tasks(tmp_path / "tasks.json")
