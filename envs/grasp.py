@@ -29,7 +29,7 @@ LEASH = np.array([0.03, 0.03, 0.03, 0.3, 0.014])
 PAD_HEIGHT = 0.01  # of the point that should meet the part, above the fingertips
 PAD_HALF_LENGTH = 0.008
 START_HEIGHT = 0.11
-LIFT_GOAL = 0.06
+LIFT_SCALE = 0.02  # metres of height that earn three quarters of `lift`
 PROGRESS_STEP = 0.01  # metres nearer to the part in one control step that earn all of `progress`
 CLEAR = 0.03  # metres between the object's lowest point and the table that count as lifted
 
@@ -40,7 +40,7 @@ class GraspFamily(TaskFamily[GraspTask]):
     """Objects on a table, each with a part that can be held."""
 
     name = "grasp"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     task_type: ClassVar[type[Task]] = GraspTask
     parameters = PARAMETERS
     horizon = 40
@@ -190,22 +190,22 @@ class GraspFamily(TaskFamily[GraspTask]):
 
     def reward(self, sim: Simulation, action: np.ndarray) -> dict[str, np.ndarray]:
         """progress: moving over towards the part, which says at once on which side it is; approach: near it, across
-        and in height apart; reach: at it; pinch: both fingers press something; lift: that something rises, up to a
-        goal; hold: it would count as success now."""
+        and in height apart; reach: at it; pinch: both fingers press something; lift: that something rises, the first
+        two centimetres most of all; hold: it would count as success now."""
         aside = self._to_part(sim)
         across, up = np.linalg.norm(aside[:, :2], axis=1), np.abs(aside[:, 2])
         before = sim.memory("across")
         progress = np.clip((before - across) / PROGRESS_STEP, -1.0, 1.0)
         before[:] = across
         pinch = self._pinch(sim)
-        clearance = np.clip(self.clearance(sim) / LIFT_GOAL, 0.0, 1.0)
-        rise = np.clip((_in_world(sim, "best")[:, 2] - sim.constants["hold_height"]) / LIFT_GOAL, 0.0, 1.0)
+        clearance, rise = self.clearance(sim), _in_world(sim, "best")[:, 2] - sim.constants["hold_height"]
+        lifted = sum(np.tanh(np.clip(height, 0.0, None) / LIFT_SCALE) for height in (clearance, rise)) / 2
         return {
             "progress": 0.1 * progress,
             "approach": 0.05 * (1.0 - np.tanh(across / 0.05)) + 0.05 * (1.0 - np.tanh(up / 0.1)),
             "reach": 0.1 * np.exp(-((across / 0.02) ** 2) - (up / 0.02) ** 2),
             "pinch": 0.2 * pinch,
-            "lift": 0.4 * pinch * (0.5 * rise + 0.5 * clearance),
+            "lift": 0.4 * pinch * lifted,
             "hold": 0.1 * self.success(sim),
         }
 

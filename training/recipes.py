@@ -22,7 +22,7 @@ class Recipe:
     """Fields of the agent's config, in place of its defaults."""
 
 
-STEPS = {"grasp": 4_000_000, "terrain": 3_000_000, "terrain-planar": 1_200_000}  # the same for every agent
+STEPS = {"grasp": 3_000_000, "terrain": 3_000_000, "terrain-planar": 1_200_000}  # the same for every agent
 
 PPO = {"learning_rate": 7e-4, "batch_size": 2000, "epochs": 6, "meta_batch_size": 40, "episodes_per_task": 4}
 PPO_SETTINGS: dict[str, dict[str, Any]] = {
