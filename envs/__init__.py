@@ -4,7 +4,16 @@ Importing this package registers the families with gymnasium: `gymnasium.make("q
 `make_vec`. Nothing heavy is imported before an environment is made.
 """
 
+import os
+import sys
+
 import gymnasium
+
+# MuJoCo loads the OpenGL library that MUJOCO_GL names when it is imported, and cannot be imported where there is none.
+# Physics needs no pictures: the choice is set aside until `envs.rendering` is asked for one.
+CHOSEN_GL = os.environ.get("MUJOCO_GL", "")
+if "mujoco" not in sys.modules:
+    os.environ.pop("MUJOCO_GL", None)
 
 GYMNASIUM_IDS = {
     "grasp": "quickstudy/Grasp-v0",

@@ -23,7 +23,8 @@ FAMILIES = {
     "ant-vel": "envs.ant:AntVelFamily",
     "ant-dir": "envs.ant:AntDirFamily",
 }
-BANDIT = re.compile(r"bandit-([1-9]\d*)x([1-9]\d*)")  # arms x pulls, for other numbers than those of `bandit`
+# Arms x pulls, for other numbers than those of `bandit`.
+BANDIT = re.compile(r"bandit-([1-9]\d{0,17})x([1-9]\d{0,17})", re.ASCII)
 
 
 def make_family(name: str) -> TaskFamily[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import os
 import sys
+import warnings
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,7 @@ import mujoco
 import numpy as np
 from mujoco.rendering.classic import gl_context
 
+from envs import CHOSEN_GL
 from envs.errors import UserError
 from envs.task import Task, TaskFamily
 
@@ -31,11 +33,13 @@ def rendering_backend() -> str:
     no screen, and a window system only where neither is there. Raises `RenderingError` where there is nothing to draw
     with.
     """
-    chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
+    chosen = os.environ.get("MUJOCO_GL", CHOSEN_GL).lower().strip()
     if chosen in ("disable", "disabled", "off", "false", "0"):
         raise RenderingError(f"rendering is switched off by MUJOCO_GL={chosen}: unset it, or set MUJOCO_GL=egl")
     if chosen in ("egl", "osmesa", "glfw", "cgl"):
         return chosen
+    if chosen not in ("", "enable", "enabled", "on", "true", "1", "glx"):
+        raise RenderingError(f"MUJOCO_GL={chosen} is no OpenGL backend: unset it, or set MUJOCO_GL=egl")
     if sys.platform != "linux":
         return "cgl" if sys.platform == "darwin" else "glfw"
     for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
@@ -66,6 +70,26 @@ def select_backend() -> str:
     return name
 
 
+def open_renderer(model: mujoco.MjModel, width: int, height: int, *, shadows: bool = True) -> mujoco.Renderer:
+    """A renderer of frames of width x height pixels; it raises the model's own limits to that.
+
+    Raises `RenderingError` where no OpenGL backend works.
+    """
+    backend = select_backend()
+    model.vis.global_.offwidth = max(width, model.vis.global_.offwidth)
+    model.vis.global_.offheight = max(height, model.vis.global_.offheight)
+    model.vis.quality.shadowsize = min(model.vis.quality.shadowsize, SHADOW_PIXELS)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # GLFW's, of what the exception says
+            renderer = mujoco.Renderer(model, height, width)
+    except Exception as error:  # each backend fails in a way of its own: GLFWError, GLError, RuntimeError, ...
+        raise RenderingError(
+            f"the OpenGL backend '{backend}' does not work here ({_line(error)}): {INSTALL_HINT}, or set MUJOCO_GL"
+        ) from None
+    renderer.scene.flags[int(mujoco.mjtRndFlag.mjRND_SHADOW)] = shadows
+    return renderer
+
+
 class TaskRenderer:
     """Draws one task of a family, given its positions; a context manager.
 
@@ -79,21 +103,11 @@ class TaskRenderer:
     def __init__(
         self, family: TaskFamily[Any], task: Task, width: int = 640, height: int = 480, *, shadows: bool = True
     ) -> None:
-        backend = select_backend()
+        rendering_backend()
         self.model = family.model(task, visual=True)
-        self.model.vis.global_.offwidth = max(width, self.model.vis.global_.offwidth)
-        self.model.vis.global_.offheight = max(height, self.model.vis.global_.offheight)
-        quality = self.model.vis.quality
-        quality.shadowsize = min(quality.shadowsize, SHADOW_PIXELS)
         self._data = mujoco.MjData(self.model)
         self._camera = family.camera
-        try:
-            self._renderer = mujoco.Renderer(self.model, height, width)
-        except Exception as error:  # each backend fails in a way of its own: GLFWError, GLError, RuntimeError, ...
-            raise RenderingError(
-                f"the OpenGL backend '{backend}' does not work here ({_line(error)}): {INSTALL_HINT}, or set MUJOCO_GL"
-            ) from None
-        self._renderer.scene.flags[int(mujoco.mjtRndFlag.mjRND_SHADOW)] = shadows
+        self._renderer = open_renderer(self.model, width, height, shadows=shadows)
 
     def frame(self, qpos: np.ndarray) -> np.ndarray:
         """The task with joint positions qpos [nq], seen by the family's camera: uint8 [height, width, 3]."""

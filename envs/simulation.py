@@ -23,13 +23,25 @@ BAD_STATES = [
 ]
 
 
+def _write_no_log_file() -> None:
+    """MuJoCo would add a MUJOCO_LOG.TXT to the current folder at every diverged simulation; `faults` counts those."""
+    config = mujoco.MjLogConfig.get()
+    if config.logfile == "MUJOCO_LOG.TXT":  # the default: whoever named another wants one
+        config.logto_file = False
+        config.set()
+
+
+_write_no_log_file()
+
+
 @dataclass(frozen=True)
 class Step:
     """One control step of N = K * E environments. Arrays are [N, ...], float32 or bool.
 
-    terminated: the environment ended: its family says so (fallen, arrived), or through a physics fault or a non-finite
-        action. From the next step (after a fault, from this one) until it is reset it stays frozen, with zero
-        observation and reward and terminated set.
+    terminated: the environment ended: its family says so (fallen, arrived), or through a fault: diverged physics, or
+        an action, control, observation or reward that is not finite. From the next step (after a fault, from this one)
+        until it is reset it stays frozen, with zero observation and reward and terminated set. So everything in here is
+        finite.
     truncated: the horizon is reached. Nothing resets by itself.
     success: of the present state; of an environment that its family ended, that of the state in which it did; of a
         faulty one, never.
@@ -47,8 +59,9 @@ class TaskBatch:
     """K tasks x E environments, ordered by task: environment n runs task n // E.
 
     `env_steps` counts the control steps of environments that were not frozen, since construction; `faults` counts the
-    episodes that a diverged simulation or a non-finite action ended (not those that the family ended). `features`
-    [K, F] describe the tasks; `privileged` appends them to every observation, for the oracle.
+    episodes that a diverged simulation ended, or an action, control, observation or reward that was not finite (not
+    those that the family ended); an initial state that is not finite ends the episode at once. `features` [K, F]
+    describe the tasks; `privileged` appends them to every observation, for the oracle.
     """
 
     def __init__(
@@ -127,10 +140,13 @@ class TaskBatch:
         self._frozen[ids] = False
         self._success[ids] = False
         self.family.reset(self.sim, ids, noise)
+        self._warnings = self._warning_count()
         # All stages: a sensor of a stage left out would show what another environment felt on the same thread.
         self._batch.forward(ids, stage=mujoco.mjtStage.mjSTAGE_ACC.value)
-        self._warnings = self._warning_count()
-        return self._observe()
+        self._freeze_faulty(np.zeros(self.size, dtype=bool))
+        observation = self._observe()
+        self._refuse_non_finite(observation)
+        return observation
 
     def _noise(self, seed: int, n: int, episode: int) -> np.ndarray:
         entropy = [seed, self._keys[n // self.num_episodes], episode]
@@ -146,6 +162,8 @@ class TaskBatch:
         action = np.where(idle[:, None], 0.0, np.clip(action, -1.0, 1.0))
         for _ in range(family.control_repeat):
             family.control(sim, action)
+            if not np.isfinite(sim.ctrl).all():  # MuJoCo would clip what is infinite to the control's range
+                faulty |= ~np.isfinite(sim.ctrl).all(axis=1) & ~self._frozen
             if moving is not None and len(moving) == 0:
                 break
             try:
@@ -157,15 +175,13 @@ class TaskBatch:
         self._freeze_faulty(faulty)
 
         observation = self._observe()
-        alive = ~self._frozen
-        terms = {
-            name: np.where(alive, value, 0.0).astype(np.float32) for name, value in family.reward(sim, action).items()
-        }
-        self._success = np.where(alive, family.success(sim), self._success)
+        terms, reward = self._reward(action)
+        self._refuse_non_finite(observation, reward, terms)
+        self._success = np.where(~self._frozen, family.success(sim), self._success)
         self._frozen |= family.terminated(sim)
         return Step(
             observation=observation,
-            reward=np.stack(list(terms.values())).sum(axis=0, dtype=np.float32),
+            reward=reward,
             terms=terms,
             terminated=self._frozen.copy(),
             truncated=(sim.step >= family.horizon) & ~self._frozen,
@@ -173,18 +189,37 @@ class TaskBatch:
         )
 
     def _freeze_faulty(self, faulty: np.ndarray) -> None:
-        """End the episodes of `faulty` [N] environments, and of those whose physics diverged in the step just taken."""
+        """End the episodes of `faulty` [N] environments, and of those whose physics has just diverged."""
         sim = self.sim
         warnings = self._warning_count()
         diverged = (warnings > self._warnings) | ~np.isfinite(sim.qpos).all(axis=1) | ~np.isfinite(sim.qvel).all(axis=1)
         faulty |= diverged & ~self._frozen
         self._warnings = warnings
         if faulty.any():
-            self.faults += int(faulty.sum())
-            self._frozen |= faulty
-            self._success[faulty] = False
-            self._batch.reset(np.flatnonzero(faulty), stage=mujoco.mjtStage.mjSTAGE_VEL.value)
-            self._warnings = self._warning_count()
+            self._end_faulty(faulty)
+
+    def _refuse_non_finite(
+        self, observation: np.ndarray, reward: np.ndarray | None = None, terms: dict[str, np.ndarray] | None = None
+    ) -> None:
+        """End the episodes whose observation [N, O] or reward [N] is not finite, and make theirs zero.
+
+        A sum that is finite has finite terms.
+        """
+        if np.isfinite(observation).all() and (reward is None or np.isfinite(reward).all()):
+            return
+        rewards = [] if reward is None else [reward, *(terms or {}).values()]
+        faulty = ~np.isfinite(np.column_stack([observation, *rewards])).all(axis=1)
+        self._end_faulty(faulty)
+        for numbers in (observation, *rewards):
+            numbers[faulty] = 0.0
+
+    def _end_faulty(self, faulty: np.ndarray) -> None:
+        """Count and freeze the `faulty` [N] environments, in a state that is finite."""
+        self.faults += int(faulty.sum())
+        self._frozen |= faulty
+        self._success[faulty] = False
+        self._batch.reset(np.flatnonzero(faulty), stage=mujoco.mjtStage.mjSTAGE_VEL.value)
+        self._warnings = self._warning_count()
 
     def _warning_count(self) -> np.ndarray:
         """[N] how often MuJoCo found a bad position, velocity, acceleration or control (it then resets the data)."""
@@ -192,8 +227,19 @@ class TaskBatch:
         return counts
 
     def _observe(self) -> np.ndarray:
-        observation = self.family.observe(self.sim).astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large for a float32 is infinite, and so a fault
+            observation = self.family.observe(self.sim).astype(np.float32)
         if self.privileged:
             observation = np.concatenate([observation, self._told], axis=1, dtype=np.float32)
         observation[self._frozen] = 0.0
         return observation
+
+    def _reward(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The terms, each [N], and their sum [N]."""
+        alive = ~self._frozen
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = {
+                name: np.where(alive, value, 0.0).astype(np.float32)
+                for name, value in self.family.reward(self.sim, action).items()
+            }
+            return terms, np.stack(list(terms.values())).sum(axis=0, dtype=np.float32)

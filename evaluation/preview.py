@@ -37,20 +37,30 @@ def preview(
     out = Path(out)
     if count < 1:
         raise UserError(f"a preview shows at least 1 task, got {count}")
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UserError(f"a preview is a .png, .jpg or .webp file, got '{out}'")
+    check_picture(out)
     tasks = family.sample(split, count, np.random.default_rng(seed))
     sheet = contact_sheet(family, split, tasks, seed=seed, scripted=scripted)
+    save_picture(sheet, out)
+    return out
+
+
+def check_picture(out: Path) -> None:
+    """Raises `UserError` unless it is named as a picture."""
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UserError(f"a preview is a .png, .jpg or .webp file, got '{out}'")
+
+
+def save_picture(picture: Image.Image, out: Path) -> None:
+    """Write it whole or not at all. Raises `UserError` for a place that cannot be written."""
     beside = out.with_name(f".{out.stem}.{os.getpid()}.part{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(beside)
+        picture.save(beside)
         beside.replace(out)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from None
     finally:
         beside.unlink(missing_ok=True)
-    return out
 
 
 def contact_sheet(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
@@ -278,3 +279,103 @@ def test_it_is_the_same_as_stepping_mujoco_by_hand() -> None:
                 mujoco.mj_step(model, data)
     np.testing.assert_array_equal(batch.sim.qpos, [data.qpos for data in states])
     np.testing.assert_array_equal(batch.sim.qvel, [data.qvel for data in states])
+
+
+# -- what is not finite ends an episode, and only that one -------------------------------------------------------------
+
+
+class FaultyFamily(ProbeFamily):
+    """The probe, with `bad` written into what `where` names, of environment 3 in its fifth control step."""
+
+    reward_terms: ClassVar[tuple[str, ...]] = ("near", "still")
+
+    def __init__(self, where: str = "", bad: float = 0.0) -> None:
+        self.where, self.bad = where, bad
+
+    def _spoilt(self, where: str, numbers: np.ndarray, now: np.ndarray) -> np.ndarray:
+        if where == self.where and now[3] == 4:
+            numbers[3] = self.bad
+        return numbers
+
+    def control(self, sim: Simulation, action: np.ndarray) -> None:
+        super().control(sim, action)
+        for name in ("ctrl", "qpos", "qvel"):
+            self._spoilt(name, getattr(sim, name), sim.step)
+
+    def observe(self, sim: Simulation) -> np.ndarray:
+        return self._spoilt("observation", super().observe(sim), sim.step - 1)
+
+    def reward(self, sim: Simulation, action: np.ndarray) -> dict[str, np.ndarray]:
+        still = self._spoilt("reward", -0.1 * np.abs(sim.qvel[:, 0]), sim.step - 1)
+        return {**super().reward(sim, action), "still": still}
+
+
+def played(
+    family: ProbeFamily, threads: int, bad_action: float | None = None, **options: Any
+) -> tuple[int, list[Step]]:
+    """The faults and the steps of an episode under random actions."""
+    batch = TaskBatch(family, TASKS, 2, threads=threads, **options)
+    batch.reset(seed=0)
+    rng = np.random.default_rng(1)
+    steps = []
+    for t in range(10):
+        action = rng.uniform(-1, 1, (6, 1))
+        if t == 4 and bad_action is not None:
+            action[3] = bad_action
+        steps.append(batch.step(action))
+    assert np.isfinite(batch.sim.qpos).all()
+    return batch.faults, steps
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("where", ["qpos", "qvel", "ctrl", "action", "observation", "reward"])
+def test_what_is_not_finite_ends_that_episode_alone(where: str, bad: float, threads: int) -> None:
+    faults, calm = played(FaultyFamily(), threads)
+    assert faults == 0
+    if where == "action":
+        faults, steps = played(FaultyFamily(), threads, bad)
+    else:
+        faults, steps = played(FaultyFamily(where, bad), threads)
+    clipped = where in ("action", "ctrl") and bad == 1e300
+    assert faults == (0 if clipped else 1)
+    others = [0, 1, 2, 4, 5]
+    for t, (step, expected) in enumerate(zip(steps, calm, strict=True)):
+        arrays = {**vars(step), **step.terms}
+        arrays.pop("terms")
+        wanted = {**vars(expected), **expected.terms}
+        for name, found in arrays.items():
+            assert np.isfinite(found).all(), name
+            np.testing.assert_array_equal(found[others], wanted[name][others])
+            if t < 4:
+                np.testing.assert_array_equal(found, wanted[name])
+            elif not clipped:
+                assert (found[3] == (name == "terminated")).all(), name
+
+
+def test_an_episode_may_begin_with_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = batch_of()
+    reset = ProbeFamily.reset
+
+    def broken(family: ProbeFamily, sim: Simulation, ids: np.ndarray, noise: np.ndarray) -> None:
+        reset(family, sim, ids, noise)
+        sim.qvel[2] = np.nan
+
+    monkeypatch.setattr(ProbeFamily, "reset", broken)
+    observation = batch.reset(seed=0)
+    assert np.isfinite(observation).all()
+    assert not observation[2].any()
+    step = batch.step(constant(batch, 0.5))
+    assert step.terminated.tolist() == [False, False, True, False, False, False]
+    assert batch.faults == 1
+    monkeypatch.undo()
+    batch.reset(seed=0)
+    assert not batch.step(constant(batch, 0.5)).terminated.any()
+
+
+def test_a_fault_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo's MUJOCO_LOG.TXT, in whatever folder was current."""
+    monkeypatch.chdir(tmp_path)
+    for threads in (1, 2):
+        assert played(FaultyFamily("qvel", np.nan), threads)[0] == 1
+    assert not list(tmp_path.iterdir())

@@ -45,5 +45,5 @@ def test_a_run_that_is_stopped_again_and_again_ends_at_the_same_bits(
     assert remains(story.run) == remains(story.uninterrupted())
     figure(
         f"SIGTERM and Ctrl-C: {agent}",
-        f"{stops} of {stops} saved and resumed, the slowest save {slowest:.2f} s after the signal, same bits at the end",
+        f"{stops} of {stops} saved and resumed, the slowest save {slowest:.2f} s after the signal, same bits",
     )
