@@ -8,26 +8,39 @@ from __future__ import annotations
 import argparse
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from agents.catalogue import AGENTS, TRAINABLE
 from doctor import ROOT
 from envs.errors import UserError
+from training.arguments import (
+    TASKS,
+    check_folder,
+    check_path,
+    check_text,
+    counting_number,
+    file_of,
+    task_number,
+    up_to,
+    whole_number,
+)
 from training.flags import TRAIN_CONFIG, settings_of, typed, unknown_argument
 from training.recipes import RECIPES
 
-TASKS = 10_000  # of a split can be told apart by number: listing as many takes seconds
-LIMIT = 2**53  # beyond it 1e16 and the like are no longer exact
+EPISODES = 10_000  # on each task: all are kept until they are written
+ROWS = 1_000_000  # adaptation episodes in one table
+SEEDS = 100
+THREADS = 1024  # `envs.simulation.MAX_THREADS`
 SPLITS = ("train", "test", "ood")
 MODES = ("fast", "full")  # of `validate`
 UNTRAINED = ("ppo", "random")  # agents that start each task from scratch, and so need no run
 
 EXIT_CODES = """\
 exit codes: 0 done; 1 doctor found something broken, or a check of validate failed; 2 bad input, and one line on
-stderr says what would be right; 130 Ctrl-C; 143 SIGTERM. A fault of quickstudy's own keeps its traceback (and exits
-with 1)."""
+stderr says what would be right; 3 training diverged; 130 Ctrl-C; 143 SIGTERM. A fault of quickstudy's own keeps its
+traceback (and exits with 1)."""
 
 RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
 PRESET_HELP = (
@@ -87,47 +100,6 @@ def _print_settings(
             print(f"  {setting.usage}\n      {setting.meaning} (default: {default})")
 
 
-def whole_number(text: str) -> int:
-    """0, 1, 2, ...; 1e6 and 1_000_000 are fine too."""
-    try:
-        number = int(text) if text.lstrip("+-").replace("_", "").isdigit() else float(text)
-        whole = int(number)
-    except (ValueError, OverflowError):
-        whole, number = -1, 0
-    if whole < 0 or whole != number:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number: use 0, 1, 2, ...")
-    if whole >= LIMIT:
-        raise argparse.ArgumentTypeError(f"{text} is too large: stay below {LIMIT}")
-    return whole
-
-
-def counting_number(text: str) -> int:
-    """1, 2, 3, ..."""
-    number = whole_number(text)
-    if number == 0:
-        raise argparse.ArgumentTypeError("must be 1 or more, got 0")
-    return number
-
-
-def task_number(text: str) -> int:
-    """0, 1, 2, ..., `TASKS` - 1."""
-    number = whole_number(text)
-    if number >= TASKS:
-        raise argparse.ArgumentTypeError(f"{text} is too large: tasks are numbered from 0 to {TASKS - 1}")
-    return number
-
-
-def file_of(suffix: str) -> Callable[[str], Path]:
-    """A file name that must end so."""
-
-    def parse(text: str) -> Path:
-        if Path(text).suffix.lower() != suffix:
-            raise argparse.ArgumentTypeError(f"'{text}' must end in {suffix}")
-        return Path(text)
-
-    return parse
-
-
 OVERVIEW = """\
 Robots that learn fast: families of MuJoCo tasks, agents that have learned how to learn them, and how quickly each
 adapts to tasks it has never seen, beside PPO."""
@@ -172,10 +144,13 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
 
     this = command(
         "preview",
-        "a contact sheet of sampled tasks",
-        "quickstudy preview grasp --split ood --count 12 --out ood.png",
+        "a contact sheet of sampled tasks; of a robot file, what is in it and how it looks\n\n"
+        "A path that ends in .xml or .mjcf is a robot of your own. It is compiled and simulated for 300 steps by a\n"
+        "process of its own, with at most 8 s and 1 GB of memory; the files it names must lie in its folder. Then its\n"
+        "bodies, joints, actuators, sensors, mass and speed are printed, and its picture is drawn.",
+        "quickstudy preview grasp --split ood --count 12 --out ood.png\n  quickstudy preview my_robot.xml",
     )
-    this.add_argument("family", metavar="FAMILY", help=FAMILY_HELP)
+    this.add_argument("family", metavar="FAMILY", help=f"{FAMILY_HELP}; or a robot file")
     this.add_argument("--split", metavar="S", choices=SPLITS, default="train", help="train (default), test or ood")
     this.add_argument("--count", metavar="N", type=counting_number, default=12, help="how many tasks; default 12")
     this.add_argument("--seed", metavar="N", type=whole_number, default=0, help="samples the tasks; default 0")
@@ -224,12 +199,12 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     this.add_argument("run", metavar="RUN", help=RUN_HELP)
     this.add_argument("--split", metavar="S", choices=SPLITS, default="test", help=SPLIT_HELP)
-    this.add_argument("--tasks", metavar="N", type=counting_number, default=20, help="how many; default 20")
+    this.add_argument("--tasks", metavar="N", type=up_to(TASKS), default=20, help="how many; default 20")
     this.add_argument(
-        "--episodes", metavar="N", type=counting_number, default=20, help="adaptation episodes on each; default 20"
+        "--episodes", metavar="N", type=up_to(EPISODES), default=20, help="adaptation episodes on each; default 20"
     )
     this.add_argument("--as", dest="as_name", metavar="AGENT", help=AS_HELP)
-    this.add_argument("--threads", metavar="N", type=whole_number, default=0, help=THREADS_HELP)
+    this.add_argument("--threads", metavar="N", type=up_to(THREADS, 0), default=0, help=THREADS_HELP)
     this.add_argument("--out", metavar="DIR", type=Path, help="default out/RUN-SPLIT")
 
     this = command(
@@ -242,7 +217,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     this.add_argument("--split", metavar="S", choices=SPLITS, default="test", help=SPLIT_HELP)
     this.add_argument("--task", metavar="N", type=task_number, default=0, help="its number in the split; default 0")
     this.add_argument("--as", dest="as_name", metavar="AGENT", help=AS_HELP)
-    this.add_argument("--episodes", metavar="N", type=counting_number, default=20, help="to adapt for; default 20")
+    this.add_argument("--episodes", metavar="N", type=up_to(EPISODES), default=20, help="to adapt for; default 20")
     this.add_argument("--seed", metavar="N", type=whole_number, default=0, help="of starts and exploration; default 0")
     this.add_argument("--out", metavar="FILE.mp4", type=file_of(".mp4"), help="default out/RUN-SPLIT-TASK.mp4")
 
@@ -261,7 +236,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
         type=Path,
         help="folder of run directories: their agents come before the shipped ones",
     )
-    this.add_argument("--threads", metavar="N", type=whole_number, default=0, help=THREADS_HELP)
+    this.add_argument("--threads", metavar="N", type=up_to(THREADS, 0), default=0, help=THREADS_HELP)
     this.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder, or one to go on with")
 
     this = command(
@@ -275,16 +250,16 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     this.add_argument(
         "--runs", metavar="DIR", type=Path, help="folder of run directories; default runs/headroom/FAMILY-VERSION"
     )
-    this.add_argument("--seeds", metavar="N", type=counting_number, default=3, help="runs of each; default 3")
+    this.add_argument("--seeds", metavar="N", type=up_to(SEEDS), default=3, help="runs of each; default 3")
     this.add_argument(
         "--steps", metavar="N", type=counting_number, help="of each training; default the recipe's, or 3e6"
     )
-    this.add_argument("--tasks", metavar="N", type=counting_number, default=40, help="of each split; default 40")
+    this.add_argument("--tasks", metavar="N", type=up_to(TASKS), default=40, help="of each split; default 40")
     this.add_argument(
         "--splits", metavar="S", nargs="+", choices=SPLITS, default=["test", "ood"], help="default test ood"
     )
     this.add_argument(
-        "--threads", metavar="N", type=whole_number, default=0, help="of training and physics; 0 (default) for all"
+        "--threads", metavar="N", type=up_to(THREADS, 0), default=0, help="of training and physics; 0 (default) for all"
     )
     this.add_argument("--out", metavar="DIR", type=Path, help="default out/headroom-FAMILY-VERSION")
 
@@ -320,6 +295,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     Raises `UserError`, and `SystemExit` after a `--help`.
     """
+    check_folder()
+    for number, argument in enumerate(arguments, start=1):
+        check_text(number, argument)
     parser, commands = make_parser()
     name = arguments[0] if arguments else "--help"
     if not name.startswith("-") and name not in commands:
@@ -331,4 +309,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if parsed.settings and parsed.command != "train":
         flags = commands[parsed.command]._option_string_actions
         raise UserError(unknown_argument(parsed.settings[0], flags, f"quickstudy {parsed.command} --help"))
+    for name, value in vars(parsed).items():
+        if isinstance(value, Path) or (name in ("run", "against") and value is not None):
+            check_path(Path(value), or_name=name in ("run", "against"))
+    if parsed.command == "evaluate" and parsed.tasks * parsed.episodes > ROWS:
+        raise UserError(
+            f"--tasks {parsed.tasks} times --episodes {parsed.episodes} are too many: {ROWS} episodes fit a table"
+        )
     return parsed

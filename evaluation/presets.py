@@ -102,8 +102,11 @@ class Preset:
         return " ".join(words)
 
     def narrowed(self, families: Sequence[str] | None, arms: Sequence[str] | None) -> Preset:
-        """The same with other families or arms; films are left out where one of their arms is. Raises `UserError`."""
-        families, arms = tuple(families or self.families), tuple(arms or self.arms)
+        """The same with other families or arms, each once; films are left out where one of their arms is.
+
+        Raises `UserError`.
+        """
+        families, arms = tuple(dict.fromkeys(families or self.families)), tuple(dict.fromkeys(arms or self.arms))
         for family in families:
             make_family(family)
         return replace(self, families=families, arms=arms, film=self.film if set(self.film) <= set(arms) else ())

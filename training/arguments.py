@@ -89,13 +89,18 @@ def check_folder() -> None:
         raise UserError(f"the folder that this runs in cannot be used ({error.strerror}): go to another") from None
 
 
-def check_path(path: Path) -> None:
-    """Raise `UserError` for a path that the system refuses to look at; one where nothing is passes."""
+def check_path(path: Path, *, or_name: bool = False) -> None:
+    """Raise `UserError` for a path that the system refuses to look at; one where nothing is passes.
+
+    or_name: it may be that of a shipped agent, `maml/grasp`, whatever a file `maml` is.
+    """
     try:
         path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return
     except OSError as error:
+        if or_name and isinstance(error, NotADirectoryError):
+            return
         raise UserError(f"cannot use {path}: {error.strerror}") from None
     if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
         raise UserError(f"cannot use {path}: Permission denied")
