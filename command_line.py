@@ -30,6 +30,7 @@ from training.flags import TRAIN_CONFIG, settings_of, typed, unknown_argument
 from training.recipes import RECIPES
 
 EPISODES = 10_000  # on each task: all are kept until they are written
+PICTURES = 400  # on one sheet
 ROWS = 1_000_000  # adaptation episodes in one table
 SEEDS = 100
 THREADS = 1024  # `envs.simulation.MAX_THREADS`
@@ -152,7 +153,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     this.add_argument("family", metavar="FAMILY", help=f"{FAMILY_HELP}; or a robot file")
     this.add_argument("--split", metavar="S", choices=SPLITS, default="train", help="train (default), test or ood")
-    this.add_argument("--count", metavar="N", type=counting_number, default=12, help="how many tasks; default 12")
+    this.add_argument("--count", metavar="N", type=up_to(PICTURES), default=12, help="how many tasks; default 12")
     this.add_argument("--seed", metavar="N", type=whole_number, default=0, help="samples the tasks; default 0")
     this.add_argument("--scripted", action="store_true", help="show too how the scripted controller ends each")
     this.add_argument("--out", metavar="FILE.png", type=Path, help="default out/preview-FAMILY-SPLIT.png")

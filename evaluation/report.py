@@ -16,7 +16,7 @@ from evaluation.report_tables import agents_table, gaps_table, goals_table
 from evaluation.results import Results
 from evaluation.style import agent_label, agent_order, drawn_as
 from evaluation.summary import Protocol, SplitSummary
-from evaluation.table import write_text
+from evaluation.table import write_file, write_text
 from evaluation.wording import (
     SPLIT_NAMES,
     SPLIT_WORDS,
@@ -42,8 +42,6 @@ def write_report(directory: Path) -> Path:
     results = Results.read(directory)
     path = directory / REPORT_FILE
     write_text(path, _page(results, _films(directory)))
-    figures = directory / "figures"
-    figures.mkdir(exist_ok=True)
     drawn = {
         f"{split.family}-{split.split}": adaptation_figure(split, results.summary.protocol.episodes)
         for split in results.summary.results
@@ -52,7 +50,7 @@ def write_report(directory: Path) -> Path:
     if (steps := steps_overview(results)) is not None:
         drawn["steps"] = steps
     for name, picture in drawn.items():
-        (figures / f"{name}.png").write_bytes(png(picture, dots_per_inch=110))
+        write_file(directory / "figures" / f"{name}.png", png(picture, dots_per_inch=110))
     return path
 
 

@@ -235,7 +235,11 @@ def _decoded(path: Path, data: bytes) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
+    """`write_file` of text."""
+    write_file(path, text.encode())
+
+
+def write_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, without a sum. Raises `UserError` where it cannot be written, or is a link."""
-    data = text.encode()
     make_folder(path, len(data))
     replace_file(path, data)
