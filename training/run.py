@@ -36,6 +36,24 @@ from training.files import cannot_write, read_table, refuse_link, replace_file, 
 from training.provenance import describe_machine, present
 from training.streams import stream_seed
 
+MANIFEST = frozenset(
+    [
+        "started",
+        "command",
+        "versions",
+        "commit",
+        "agent",
+        "family",
+        "family_version",
+        "seed",
+        "threads",
+        "machine",
+        "resumed",
+        "weights_only",
+    ]
+)
+"""What a manifest may hold: `describe_machine`, who went on with the run, and whether it is exported."""
+
 __all__ = ["LoadedAgent", "RunConfig", "RunDirectory", "export", "load_agent", "make_run_config", "read_config"]
 
 
@@ -119,7 +137,11 @@ class RunDirectory:
         return run_config_from_data(read_table(self.config_path), str(self.config_path))
 
     def manifest(self) -> dict[str, Any]:
-        return read_table(self.manifest_path)
+        """Raises `UserError` for one that is damaged; a line that none has could be its seal under a damaged name."""
+        manifest = read_table(self.manifest_path)
+        if unknown := manifest.keys() - MANIFEST:
+            raise UserError(f"{self.manifest_path} is damaged: no manifest has a line '{min(unknown)}'")
+        return manifest
 
     def progress(self) -> list[dict[str, Any]]:
         """One dict an iteration: iteration, env_steps, seconds, and metrics by tag. Unreadable lines are left out."""

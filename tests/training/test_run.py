@@ -210,3 +210,10 @@ def test_what_is_shipped_acts_alike_without_the_optimisers_moments(tmp_path, pro
 def test_streams_never_share_a_seed():
     seeds = {stream_seed(seed, stream, i) for seed in range(5) for stream in STREAMS for i in range(50)}
     assert len(seeds) == 5 * len(STREAMS) * 50
+
+
+def test_a_seal_under_a_damaged_name_is_not_taken_for_none(tmp_path, probe_run, console):
+    run = train(probe_run(), tmp_path / "run", console)
+    run.manifest_path.write_text(run.manifest_path.read_text().replace('"sha256"', '"sha25v"'))
+    with pytest.raises(UserError, match="is damaged: no manifest has a line 'sha25v'"):
+        run.manifest()
