@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from envs.rendering import TaskRenderer
 from envs.task import Split, Task, TaskFamily
 from evaluation.recording import Clip, record_scripted, record_start
 from evaluation.style import FAILURE, SUCCESS, describe, font, rgb
+from training.files import cannot_write, replace_file
 
 PAPER = (250, 250, 248)
 INK = (32, 36, 42)
@@ -52,15 +53,13 @@ def check_picture(out: Path) -> None:
 
 def save_picture(picture: Image.Image, out: Path) -> None:
     """Write it whole or not at all. Raises `UserError` for a place that cannot be written."""
-    beside = out.with_name(f".{out.stem}.{os.getpid()}.part{out.suffix}")
+    encoded = io.BytesIO()
+    picture.save(encoded, Image.registered_extensions()[out.suffix.lower()])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(beside)
-        beside.replace(out)
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
+        raise UserError(cannot_write(out, encoded.tell(), error)) from None
+    replace_file(out, encoded.getvalue())
 
 
 def contact_sheet(

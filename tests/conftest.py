@@ -20,6 +20,19 @@ def probe_family(monkeypatch: pytest.MonkeyPatch) -> str:
     return "probe"
 
 
+@pytest.fixture(scope="session")
+def drawing() -> None:
+    """Skips what needs pictures where none can be drawn."""
+    from probes import ProbeFamily, ProbeTask
+
+    from envs.rendering import RenderingError, TaskRenderer
+
+    try:
+        TaskRenderer(ProbeFamily(), ProbeTask(0.0), 32, 32).close()
+    except RenderingError as error:
+        pytest.skip(f"nothing can be drawn here: {error}")
+
+
 @pytest.fixture
 def probe_agent(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name under which `make_agent` finds `ProbeLearner` during the test."""

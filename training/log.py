@@ -64,9 +64,7 @@ class RunLog:
         self._events = Appender(run.tensorboard / name)
         self._records = RecordWriter(self._events)
         self._write_event(Event(file_version="brain.Event:2"))
-        if (
-            start.iteration
-        ):  # events beyond the checkpoint that a resumed run starts from are of what will be done again
+        if start.iteration:  # events beyond the checkpoint are of iterations that will be done again
             self._write_event(Event(step=start.env_steps + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def __enter__(self) -> RunLog:

@@ -73,7 +73,8 @@ def resume(path: Path, steps: int | None = None, console: Console | None = None)
     run = RunDirectory.open(Path(path))
     config = run.config()
     config = replace(config, train=replace(config.train, steps=steps or config.train.steps))
-    if run.manifest().get("weights_only"):
+    manifest = run.manifest()
+    if manifest.get("weights_only"):
         again = f"quickstudy train {config.agent} {config.family} --config {run.config_path} --out RUN"
         raise UserError(f"{path} holds weights alone, as what is shipped does: train anew with `{again}`")
     with run.locked():
@@ -81,7 +82,7 @@ def resume(path: Path, steps: int | None = None, console: Console | None = None)
         start = latest.counters if latest else Counters()
         if start.env_steps >= config.train.steps:
             raise UserError(f"{path} has already taken {start.env_steps} steps: give a larger --steps to go on")
-        changed = [name for name, version in versions().items() if run.manifest()["versions"].get(name) != version]
+        changed = [name for name, version in versions().items() if manifest["versions"].get(name) != version]
         if changed:
             console.print(f"{', '.join(changed)} changed since this run began: it goes on, but not bit for bit")
         family = make_family(config.family)

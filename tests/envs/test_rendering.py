@@ -15,13 +15,7 @@ from probes import ProbeFamily, ProbeTask
 from envs import rendering
 from envs.rendering import RenderingError, TaskRenderer, rendering_backend
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _drawing() -> None:
-    try:
-        TaskRenderer(ProbeFamily(), ProbeTask(0.0), 32, 32).close()
-    except RenderingError as error:
-        pytest.skip(f"nothing can be drawn here: {error}")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def test_frame_shows_the_positions_it_is_given() -> None:

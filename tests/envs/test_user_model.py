@@ -13,7 +13,6 @@ from PIL import Image
 import assets
 import quickstudy
 from envs.errors import UserError
-from envs.rendering import RenderingError, select_backend
 from envs.user_model import load_model
 
 
@@ -86,11 +85,8 @@ def test_a_robot_may_be_reached_by_a_link_or_a_relative_path(tmp_path: Path, mon
     assert load_model("robot.xml").nu == load_model(assets.path("hand.xml")).nu
 
 
+@pytest.mark.usefixtures("drawing")
 def test_preview_of_a_robot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        select_backend()
-    except RenderingError as error:
-        pytest.skip(f"nothing can be drawn here: {error}")
     out = tmp_path / "robot.png"
     assert quickstudy.main(["preview", str(assets.path("quadruped.xml")), "--out", str(out)]) == 0
     table = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:-1])
@@ -102,12 +98,9 @@ def test_preview_of_a_robot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert quickstudy.main(["preview", str(assets.path("quadruped.xml")), "--out", str(out)]) == 2
 
 
+@pytest.mark.usefixtures("drawing")
 def test_what_ends_mujocos_renderer_ends_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """MuJoCo does not raise there, it ends its process."""
-    try:
-        select_backend()
-    except RenderingError as error:
-        pytest.skip(f"nothing can be drawn here: {error}")
     path = tmp_path / "robot.xml"
     path.write_text(
         "<mujoco><statistic extent='1e-300' center='1e300 0 0'/><worldbody><geom size='1'/></worldbody></mujoco>"

@@ -14,7 +14,6 @@ from probes import ProbeConfig, ProbeFamily, ProbeLearner, ProbeTask
 from agents.agent import Sizes
 from agents.random import RandomAgent, RandomConfig
 from envs.errors import UserError
-from envs.rendering import RenderingError, TaskRenderer
 from envs.task import Simulation, TaskFamily
 from evaluation.film import FilmConfig, Panel, Stage, film, stages
 from evaluation.overlay import Caption, Dot, caption_frame, title_card
@@ -25,14 +24,6 @@ from evaluation.style import describe, quantity
 from evaluation.video import read_mp4, write_animation, write_mp4
 
 TASK = ProbeTask(0.7)
-
-
-@pytest.fixture
-def drawing() -> None:
-    try:
-        TaskRenderer(ProbeFamily(), TASK, 32, 32).close()
-    except RenderingError as error:
-        pytest.skip(f"nothing can be drawn here: {error}")
 
 
 @pytest.fixture

@@ -8,50 +8,28 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
+from sudden_death import kill_in_write  # noqa: E402
+
 import quickstudy  # noqa: E402
 from envs.families import FAMILIES  # noqa: E402
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def kill_in_save(at: int) -> None:
-    from training import checkpoint, files
+    from training import checkpoint
 
-    done = 0
-
-    def is_now() -> bool:
-        nonlocal done
-        done += 1
-        return done == at
-
-    def write_durably(path: Path, data: bytes) -> None:
-        if is_now():
-            path.write_bytes(data[: len(data) // 2])
-            die()
-        files.write_durably(path, data)
-
-    def flush_folder(folder: Path) -> None:
-        if is_now():
-            die()
-        files.flush_folder(folder)
-
-    rename = Path.rename
+    count, rename = kill_in_write(at, checkpoint), Path.rename
 
     def renamed(self: Path, target: Path) -> Path:
-        if self.name.startswith(checkpoint.UNFINISHED) and is_now():
-            die()
+        if self.name.startswith(checkpoint.UNFINISHED):
+            count()
         return rename(self, target)
 
-    checkpoint.write_durably, checkpoint.flush_folder = write_durably, flush_folder
     Path.rename = renamed  # type: ignore[method-assign]
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from answers import ask
+from damage import damaged
 from rich.console import Console
 
 import quickstudy
@@ -45,16 +47,6 @@ def quiet() -> Console:
     return Console(file=io.StringIO(), width=1000)
 
 
-def damage(data: bytes, random: np.random.Generator) -> bytes:
-    """The data cut short, or with one to eight bits turned over."""
-    if random.random() < 0.4:
-        return data[: int(random.integers(len(data)))]
-    altered = bytearray(data)
-    for _ in range(int(random.integers(1, 9))):
-        altered[int(random.integers(len(data)))] ^= 1 << int(random.integers(8))
-    return bytes(altered)
-
-
 def same_contents(path: Path, data: bytes) -> bool:
     """Is it the same table after all, other white space apart?"""
     try:
@@ -68,7 +60,6 @@ def test_no_damage_is_taken_for_what_was_written(
     kind: str,
     run: RunDirectory,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     cases: Callable[[int, int], int],
     figure: Callable[[str, str], None],
 ) -> None:
@@ -76,7 +67,7 @@ def test_no_damage_is_taken_for_what_was_written(
     file, in_checkpoint = run.path / KINDS[kind], KINDS[kind].startswith("checkpoints")
     original = file.read_bytes()
     for _ in range(count):
-        data = damage(original, random)
+        data = damaged(original, random)
         if data == original or same_contents(file, data):
             unchanged += 1
             continue
@@ -95,11 +86,9 @@ def test_no_damage_is_taken_for_what_was_written(
             assert checkpoint.latest(resume(copy, 100, console).checkpoints, pytest.fail).counters.env_steps == 100
             assert "going back to the one before" in console.file.getvalue()
         else:
-            assert quickstudy.main(["resume", str(copy), "--steps", "100"]) == 2
-            complaint = capsys.readouterr().err
-            assert complaint.startswith("quickstudy: error: ")
-            assert complaint.count("\n") == 1
-            assert str(copy) in complaint
+            answer = ask(["resume", str(copy), "--steps", "100"])
+            assert answer.is_complaint, answer
+            assert str(copy) in answer.err
         shutil.rmtree(copy)
         file.write_bytes(original)
     figure(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from answers import Answer, ask
+from damage import damaged
 from tiny_benchmark import register
 
 import evaluation.report
 import quickstudy
 from evaluation.results import Results
-
-Outcome = tuple[int, str]  # exit code, what stands on stderr
 
 CELL = "cells/probe.test.scratch.0.csv"
 # The file that is damaged, and the command that reads it.
@@ -50,16 +51,6 @@ def whole(tmp_path: Path) -> Path:
     return path
 
 
-def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """Cut off somewhere, or with one to eight bits flipped."""
-    if rng.random() < 0.5:
-        return data[: rng.integers(len(data))]
-    flipped = np.frombuffer(data, np.uint8).copy()
-    for bit in rng.choice(8 * len(data), size=rng.integers(1, 9), replace=False):
-        flipped[bit // 8] ^= 1 << bit % 8
-    return flipped.tobytes()
-
-
 def copy_of(whole: Path, file: str) -> Path:
     """Another folder with the same results, compressed where a compressed table is asked for."""
     path = whole.with_name("copy")
@@ -72,10 +63,28 @@ def copy_of(whole: Path, file: str) -> Path:
     return path
 
 
-def read(directory: Path, command: str, capsys: pytest.CaptureFixture[str]) -> Outcome:
-    words = ["report", str(directory)] if command == "report" else ["benchmark", "tiny", "--out", str(directory)]
-    code = quickstudy.main(words)
-    return code, capsys.readouterr().err
+@dataclass(frozen=True)
+class Damaged:
+    """A copy of results in which `file` holds `data` in place of `original`, and what quickstudy said of it."""
+
+    copy: Path
+    original: bytes
+    data: bytes
+    answer: Answer
+
+
+def read_damaged(whole: Path, file: str, count: int, seed: int, *, sums: bool) -> Iterator[Damaged]:
+    """So many copies, each with other damage, with their sums or without."""
+    rng = np.random.default_rng([seed, len(file)])
+    for _ in range(count):
+        copy = copy_of(whole, file)
+        for path in [] if sums else copy.rglob("SHA256SUMS"):
+            path.unlink()
+        original = (copy / file).read_bytes()
+        data = damaged(original, rng)
+        (copy / file).write_bytes(data)
+        words = ["report", str(copy)] if KINDS[file] == "report" else ["benchmark", "tiny", "--out", str(copy)]
+        yield Damaged(copy, original, data, ask(words))
 
 
 def says_the_same(file: str, data: bytes, original: bytes) -> bool:
@@ -94,30 +103,18 @@ def says_the_same(file: str, data: bytes, original: bytes) -> bool:
 
 @pytest.mark.parametrize("file", KINDS)
 def test_damaged_results_are_never_taken_for_good_ones(
-    file: str,
-    whole: Path,
-    cases: Callable[[int, int], int],
-    figure: Callable[[str, str], None],
-    capsys: pytest.CaptureFixture[str],
+    file: str, whole: Path, cases: Callable[[int, int], int], figure: Callable[[str, str], None]
 ) -> None:
-    count, refused, rng = cases(8, 200), 0, np.random.default_rng([51, len(file)])
-    for _ in range(count):
-        copy = copy_of(whole, file)
-        original = (copy / file).read_bytes()
-        data = damaged(original, rng)
-        (copy / file).write_bytes(data)
-        capsys.readouterr()
-        code, complaint = read(copy, KINDS[file], capsys)
-        if code == 0:
-            assert says_the_same(file, data, original)
-            assert complaint == ""
-            assert (copy / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
+    count, refused = cases(8, 200), 0
+    for found in read_damaged(whole, file, count, 51, sums=True):
+        if found.answer.code == 0:
+            assert says_the_same(file, found.data, found.original)
+            assert found.answer.err == ""
+            assert (found.copy / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
         else:
-            assert code == 2, complaint
-            assert complaint.startswith("quickstudy: error: ")
-            assert complaint.count("\n") == 1
-            assert Path(file).name in complaint
-            assert (copy / file).read_bytes() == data  # whether to throw it away is not ours to say
+            assert found.answer.is_complaint, found.answer
+            assert Path(file).name in found.answer.err
+            assert (found.copy / file).read_bytes() == found.data  # whether to throw it away is not ours to say
             refused += 1
     told = f"{refused} of {count} refused with one line"
     if refused < count:
@@ -127,21 +124,11 @@ def test_damaged_results_are_never_taken_for_good_ones(
 
 @pytest.mark.parametrize("file", ["episodes.csv", "episodes.csv.gz", "tasks.json", "protocol.json", CELL])
 def test_damaged_results_without_sums_are_never_a_traceback(
-    file: str,
-    whole: Path,
-    cases: Callable[[int, int], int],
-    figure: Callable[[str, str], None],
-    capsys: pytest.CaptureFixture[str],
+    file: str, whole: Path, cases: Callable[[int, int], int], figure: Callable[[str, str], None]
 ) -> None:
     """Tables from elsewhere have no sums: a flipped digit is then as good as another."""
-    count, refused, rng = cases(8, 200), 0, np.random.default_rng([52, len(file)])
-    for _ in range(count):
-        copy = copy_of(whole, file)
-        for sums in copy.rglob("SHA256SUMS"):
-            sums.unlink()
-        (copy / file).write_bytes(damaged((copy / file).read_bytes(), rng))
-        capsys.readouterr()
-        code, complaint = read(copy, KINDS[file], capsys)
-        assert (code, complaint.count("\n")) in ((0, 0), (2, 1)), complaint
-        refused += code == 2
+    count, refused = cases(8, 200), 0
+    for found in read_damaged(whole, file, count, 52, sums=False):
+        assert found.answer.is_complaint or (found.answer.code, found.answer.err) == (0, ""), found.answer
+        refused += found.answer.code == 2
     figure(f"damaged, without sums: {file}", f"{refused} of {count} refused with one line, none a traceback")

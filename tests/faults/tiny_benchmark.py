@@ -10,13 +10,14 @@ from __future__ import annotations
 import gc
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent.parent)]
+
+from sudden_death import kill_in_write  # noqa: E402
 
 import quickstudy  # noqa: E402
 from agents.catalogue import AGENTS  # noqa: E402
@@ -34,33 +35,11 @@ def register(put: Callable[[dict[str, Any], str, Any], None], **settings: Any) -
     put(PRESETS, "tiny", Preset("tiny", **{**small, **settings}))
 
 
-def kill_in_write(at: int) -> None:
-    """SIGKILL in an operation on the disk: in the middle of a write, or with the file in its place, nothing flushed."""
-    write, flush, left = files.write_durably, files.flush_folder, [at]
-
-    def is_now() -> bool:
-        left[0] -= 1
-        return left[0] == 0
-
-    def write_durably(path: Path, data: bytes) -> None:
-        if is_now():
-            path.write_bytes(data[: len(data) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(path, data)
-
-    def flush_folder(folder: Path) -> None:
-        if is_now():
-            os.kill(os.getpid(), signal.SIGKILL)
-        flush(folder)
-
-    files.write_durably, files.flush_folder = write_durably, flush_folder
-
-
 def live(words: list[str], said: str, complaint: str, at: int) -> None:
     """Be the command line, from beginning to end."""
     for descriptor, path in ((1, said), (2, complaint)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-    kill_in_write(at)
+    kill_in_write(at, files)
     code = quickstudy.main(words)
     sys.stdout.flush()
     os._exit(code)  # taking down what was imported would take longer than all the rest
