@@ -14,7 +14,7 @@ help:  ## say what there is
 	@echo "make demo    install into $(VENV), watch robots adapt: table, report and film under $(OUT)/"
 	@echo "make test    install into $(VENV), then lint, types and tests"
 	@echo "make lint | types | tests    one of the three"
-	@echo "make faults  the whole fault harness: kills, full disks, damaged files; an hour and a half"
+	@echo "make faults  the whole fault harness: kills, full disks, damaged files; an hour"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make clean   remove $(VENV) and caches; runs and results stay"
 	@echo
@@ -37,7 +37,7 @@ tests: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -n 2
 
 faults: $(VENV)/.installed-dev
-	QUICKSTUDY_FAULTS=whole $(VENV)/bin/python -m pytest -n 2 tests/faults
+	QUICKSTUDY_FAULTS=whole $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/faults
 
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check --fix .

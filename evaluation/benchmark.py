@@ -34,9 +34,9 @@ from evaluation.progress import GridProgress
 from evaluation.protocol import Budget, adapt_to_tasks, held_out_tasks, planned_steps
 from evaluation.summarise import summarise_directory
 from evaluation.summary import PROTOCOL_FILE, Protocol, Summary, read_protocol, write_protocol
-from evaluation.sums import is_unfinished, read_sums
+from evaluation.sums import is_unfinished, make_folder, read_sums
 from evaluation.table import EPISODES_FILE, TASKS_FILE, Episode, read_episodes, write_episodes, write_tasks
-from training.files import refuse_link
+from training.files import locked, refuse_link
 from training.provenance import present, versions
 from training.run import load_agent
 
@@ -108,7 +108,7 @@ def evaluate(
 
 
 def _run(grid: Grid, directory: Path, command: str, threads: int, console: Console) -> Summary:
-    sizes = []  # of each cell, in environment steps
+    sizes = []
     checkpoints, families = {}, {}
     for cell in grid.cells:
         agent, family, origin = cell.load()
@@ -123,7 +123,22 @@ def _run(grid: Grid, directory: Path, command: str, threads: int, console: Conso
         }
         for name, family in families.items()
     }
-    _claim(directory, protocol)
+    holds_protocol(directory)  # refused before anything is written
+    make_folder(directory / PROTOCOL_FILE, 0)
+    with locked(directory, f"another process measures into {directory}: wait for it, or use another --out"):
+        _claim(directory, protocol)
+        return _measure(grid, directory, tasks, sizes, threads, console)
+
+
+def _measure(
+    grid: Grid,
+    directory: Path,
+    tasks: dict[str, dict[str, list[Task]]],
+    sizes: list[int],
+    threads: int,
+    console: Console,
+) -> Summary:
+    """The cells that are missing, then what comes of all of them. sizes: of each cell, in environment steps."""
     kept = _finished(grid, directory)
     write_tasks(directory / TASKS_FILE, tasks)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,28 @@ def replace_file(path: Path, data: bytes) -> None:
         flush_folder(path.parent)
     except OSError as error:
         raise UserError(cannot_write(path, len(data), error)) from None
+
+
+@contextlib.contextmanager
+def locked(folder: Path, busy: str) -> Iterator[None]:
+    """No other process holds this lock on the folder meanwhile. Raises `UserError`, with the line `busy`, if one does.
+
+    A file system that has no locks is written to all the same.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UserError(cannot_write(folder, 0, error)) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(busy) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def cannot_write(path: Path, size: int, error: OSError) -> str:

@@ -13,13 +13,11 @@ Config and manifest are sealed (see `training.files`), and none of these may be 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from envs.families import make_family
 from envs.task import TaskFamily
 from training import checkpoint
 from training.config import RunConfig, make_run_config, read_config, run_config_from_data
-from training.files import cannot_write, read_table, refuse_link, replace_file, write_table
+from training.files import locked, read_table, refuse_link, replace_file, write_table
 from training.provenance import describe_machine, present
 from training.streams import stream_seed
 
@@ -124,14 +122,9 @@ class RunDirectory:
             run.progress_path,
             run.tensorboard,
             run.checkpoints,
-            run._lock,
         ):
             refuse_link(part)
         return run
-
-    @property
-    def _lock(self) -> Path:
-        return self.path / ".lock"
 
     def config(self) -> RunConfig:
         return run_config_from_data(read_table(self.config_path), str(self.config_path))
@@ -162,21 +155,9 @@ class RunDirectory:
         write_table(self.manifest_path, manifest)
         write_table(self.config_path, config.to_json())
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Nobody else trains in this run meanwhile. Raises `UserError` if someone does."""
-        try:
-            descriptor = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError as error:
-            raise UserError(cannot_write(self._lock, 0, error)) from None
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(f"{self.path} is being trained by another process") from None
-            yield
-        finally:
-            os.close(descriptor)
+        return locked(self.path, f"{self.path} is being trained by another process")
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def test_what_could_run_code_is_never_run(
     assert not (tmp_path / "out").exists()
 
 
-PARTS = ("config.json", "manifest.json", "progress.jsonl", "tensorboard", "checkpoints", ".lock")
+PARTS = ("config.json", "manifest.json", "progress.jsonl", "tensorboard", "checkpoints")
 
 
 @pytest.mark.parametrize("part", PARTS)
