@@ -84,16 +84,14 @@ class TrainHelp(argparse.Action):
         if agent in TRAINABLE:
             recipe = RECIPES.get((agent, family))
             print(f"\nsettings of {agent}{f' for {family}' if recipe else ''}:")
-            _print_settings(AGENTS[agent].partition(":")[0], recipe=recipe.settings if recipe else {})
+            _print_settings(AGENTS[agent], recipe=recipe.settings if recipe else {})
             print("\nsettings of the training:")
-            _print_settings(*TRAIN_CONFIG, recipe={"steps": recipe.steps} if recipe else {}, without=("--seed",))
+            _print_settings(TRAIN_CONFIG, recipe={"steps": recipe.steps} if recipe else {}, without=("--seed",))
         parser.exit()
 
 
-def _print_settings(
-    module: str, class_name: str = "", *, recipe: Mapping[str, Any], without: tuple[str, ...] = ()
-) -> None:
-    for setting in settings_of(module, class_name):
+def _print_settings(place: str, *, recipe: Mapping[str, Any], without: tuple[str, ...] = ()) -> None:
+    for setting in settings_of(place):
         default = setting.default
         if setting.name in recipe:
             default = f"{typed(recipe[setting.name])} by the recipe, {default} without"

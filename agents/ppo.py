@@ -31,7 +31,9 @@ from envs.errors import check_range
 
 
 @dataclass(frozen=True)
-class PPOConfig:
+class PPOUpdateConfig:
+    """The network and the update, wherever PPO learns."""
+
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of the tanh layers, of the policy and of the value function each."""
     learning_rate: float = 3e-4
@@ -56,25 +58,47 @@ class PPOConfig:
     """Stop an update early beyond 1.5 times this KL; none to never stop."""
     initial_log_std: float = -0.5
     """Log deviation of the first policy's actions."""
-    meta_batch_size: int = 40
-    """Tasks of one training iteration."""
-    episodes_per_task: int = 10
-    """Episodes of each task in one training iteration."""
-    episodes_per_update: int = 10
-    """Episodes of the one task at hand before each update, where the arm learns on held-out tasks."""
-    task_batch_size: int = 128
-    """Steps of one gradient step there."""
 
     def __post_init__(self) -> None:
         check_range(self, 1, 1024, "hidden_sizes")
         check_range(self, 1, 1_000, "epochs")
-        check_range(self, 1, 10_000, "meta_batch_size", "episodes_per_task", "episodes_per_update")
-        check_range(self, 2, 1_000_000, "batch_size", "task_batch_size")
+        check_range(self, 2, 1_000_000, "batch_size")
         check_range(self, 0, 1, "discount", "gae_lambda")
         check_range(self, 1e-8, 100, "learning_rate", "clip_range", "target_kl")
         check_range(self, 1e-8, 1e6, "max_grad_norm")
         check_range(self, 0, 1e6, "value_coefficient", "entropy_coefficient")
         check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
+
+
+@dataclass(frozen=True)
+class PPOConfig(PPOUpdateConfig):
+    """Training over the family."""
+
+    meta_batch_size: int = 40
+    """Tasks of one training iteration."""
+    episodes_per_task: int = 10
+    """Episodes of each task in one training iteration."""
+
+    RETIRED: ClassVar[tuple[str, ...]] = ("episodes_per_update", "task_batch_size")
+    """Settings that older runs name and training never read: what is learnt on a task has a config of its own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, 1, 10_000, "meta_batch_size", "episodes_per_task")
+
+
+@dataclass(frozen=True)
+class TaskPPOConfig(PPOUpdateConfig):
+    """Learning a single task. Its defaults are those that learnt training tasks fastest (docs/training.md)."""
+
+    batch_size: int = 128
+    """Steps of one gradient step."""
+    episodes_per_update: int = 10
+    """Episodes before each update."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, 1, 10_000, "episodes_per_update")
 
 
 @dataclass(frozen=True)
@@ -96,22 +120,20 @@ class _PPO:
     """What the arms share: building, acting, updating and storing one stable-baselines3 model."""
 
     privileged: ClassVar[bool] = False
-    config_type: ClassVar[type] = PPOConfig
 
-    def __init__(self, config: PPOConfig, sizes: Sizes, generator: torch.Generator) -> None:
-        self.config = config
+    def __init__(self, config: PPOUpdateConfig, sizes: Sizes, generator: torch.Generator) -> None:
         self._sizes = sizes
         self._observation_size = sizes.observation + (sizes.features if self.privileged else 0)
-        self.model = self._new_model(config.batch_size, generator)
+        self.model = self._new_model(config, generator)
 
-    def _new_model(self, batch_size: int, generator: torch.Generator) -> stable_baselines3.PPO:
-        config, sizes = self.config, self._sizes
+    def _new_model(self, config: PPOUpdateConfig, generator: torch.Generator) -> stable_baselines3.PPO:
+        sizes = self._sizes
         model = stable_baselines3.PPO(
             "MlpPolicy",
             env=None,  # type: ignore[arg-type]  # rounds are collected outside; only the spaces below matter
             learning_rate=config.learning_rate,
             n_steps=sizes.horizon,
-            batch_size=batch_size,
+            batch_size=config.batch_size,
             n_epochs=config.epochs,
             gamma=config.discount,
             gae_lambda=config.gae_lambda,
@@ -157,7 +179,12 @@ class RobustPPO(_PPO):
     """Trained over the family; one policy for every task."""
 
     name: ClassVar[str] = "ppo-robust"
+    config_type: ClassVar[type] = PPOConfig
     episodes_per_round = 1
+
+    def __init__(self, config: PPOConfig, sizes: Sizes, generator: torch.Generator) -> None:
+        super().__init__(config, sizes, generator)
+        self.config = config
 
     def fresh(self, k: int, e: int, generator: torch.Generator) -> SharedMemory:
         return SharedMemory(generator)
@@ -202,13 +229,14 @@ class OraclePPO(RobustPPO):
 
 
 class _LearningPPO(_PPO):
-    """PPO on the held-out task itself: a model of its own for each task."""
+    """PPO on the held-out task itself: a model of its own for each task. task: what it learns with there."""
 
     name: ClassVar[str]
+    task: TaskPPOConfig
 
     @property
     def episodes_per_round(self) -> int:
-        return self.config.episodes_per_update
+        return self.task.episodes_per_update
 
     def act(self, memory: PerTaskMemory, obs: Tensor, explore: bool) -> tuple[Decision, PerTaskMemory]:
         parts = [
@@ -242,9 +270,14 @@ class ScratchPPO(_LearningPPO):
     """From random weights on each task."""
 
     name: ClassVar[str] = "ppo"
+    config_type: ClassVar[type] = TaskPPOConfig
+
+    def __init__(self, config: TaskPPOConfig, sizes: Sizes, generator: torch.Generator) -> None:
+        super().__init__(config, sizes, generator)
+        self.task = config
 
     def fresh(self, k: int, e: int, generator: torch.Generator) -> PerTaskMemory:
-        return PerTaskMemory([self._new_model(self.config.task_batch_size, generator) for _ in range(k)], generator)
+        return PerTaskMemory([self._new_model(self.task, generator) for _ in range(k)], generator)
 
     def state(self) -> dict[str, Tensor]:
         return {}
@@ -254,14 +287,20 @@ class ScratchPPO(_LearningPPO):
 
 
 class FinetunedPPO(_LearningPPO):
-    """From `ppo-robust`'s weights on each task, with a fresh optimiser."""
+    """From `ppo-robust`'s weights on each task, with a fresh optimiser. config: that the weights were trained with."""
 
     name: ClassVar[str] = "ppo-finetuned"
+    config_type: ClassVar[type] = PPOConfig
+
+    def __init__(self, config: PPOConfig, sizes: Sizes, generator: torch.Generator) -> None:
+        super().__init__(config, sizes, generator)
+        self.config = config
+        self.task = TaskPPOConfig(hidden_sizes=config.hidden_sizes)
 
     def fresh(self, k: int, e: int, generator: torch.Generator) -> PerTaskMemory:
         models = []
         for _ in range(k):
-            model = self._new_model(self.config.task_batch_size, generator)
+            model = self._new_model(self.task, generator)
             model.policy.load_state_dict(self.model.policy.state_dict())
             models.append(model)
         return PerTaskMemory(models, generator)

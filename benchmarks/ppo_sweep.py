@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.catalogue import make_agent
+from agents.ppo import TaskPPOConfig
 from benchmarks.record import machine, print_table, run, write_record
 from benchmarks.settings import agent_config, parse
 from envs.errors import UserError
@@ -56,7 +57,7 @@ class Sweep:
     """Physics threads; the figures do not depend on them."""
     settings: tuple[str, ...] = (
         "learning_rate=0.001",
-        "task_batch_size=64",
+        "batch_size=64",
         "episodes_per_update=5",
         "episodes_per_update=20",
         "epochs=20",
@@ -65,7 +66,7 @@ class Sweep:
         "entropy_coefficient=0.003",
         "gae_lambda=0.9",
     )
-    """What to try: NAME=VALUE of `PPOConfig`, or several of them with blanks between."""
+    """What to try: NAME=VALUE of `agents.ppo.TaskPPOConfig`, or several of them with blanks between."""
     out: Path = Path("results/ppo-sweep")
     """Where the table and the figures go."""
 
@@ -79,11 +80,9 @@ def learner(config: Sweep, words: str) -> Any:
         chosen = agent_config("ppo", config.family, changes)
         return make_agent("ppo", chosen, make_family(config.family), config.seed)
     loaded = load_agent(config.weights or f"ppo-robust/{config.family}", as_name=config.agent)
-    before = loaded.agent.config
-    wanted = from_data(type(before), {**dataclasses.asdict(before), **changes}, f"settings of {config.agent}")
-    agent = make_agent(config.agent, wanted, loaded.family, config.seed)
-    agent.load_state(loaded.agent.state())
-    return agent
+    wanted = {**dataclasses.asdict(loaded.agent.task), **changes}
+    loaded.agent.task = from_data(TaskPPOConfig, wanted, f"settings of {config.agent}")
+    return loaded.agent
 
 
 def area(env_steps: np.ndarray, values: np.ndarray) -> float:

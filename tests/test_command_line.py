@@ -92,13 +92,13 @@ def test_help_needs_neither_torch_nor_mujoco() -> None:
 @pytest.mark.parametrize("agent", TRAINABLE)
 def test_help_of_train_lists_the_agents_settings_as_they_are(agent: str) -> None:
     config_type = agent_class(agent).config_type
-    listed = settings_of(AGENTS[agent].partition(":")[0])
+    listed = settings_of(AGENTS[agent])
     assert [setting.name for setting in listed] == [field.name for field in dataclasses.fields(config_type)]
     for setting, field in zip(listed, dataclasses.fields(config_type), strict=True):
         default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)
         assert setting.default == default
         assert setting.meaning, f"{agent}: {setting.flag} has no line of meaning"
-    assert {setting.name for setting in settings_of(*TRAIN_CONFIG)} == {
+    assert {setting.name for setting in settings_of(TRAIN_CONFIG)} == {
         field.name for field in dataclasses.fields(TrainConfig)
     }
 

@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import importlib.util
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from training.config import RunConfig
 
 C = TypeVar("C")
-TRAIN_CONFIG = ("training.loop", "TrainConfig")
+TRAIN_CONFIG = "training.loop:TrainConfig"
 
 
 @dataclass(frozen=True)
@@ -51,33 +51,40 @@ class Setting:
         return f"{self.flag} {self.kind.replace(' | ', '|').upper()}"
 
 
-def settings_of(module: str, class_name: str = "") -> list[Setting]:
-    """The fields of a config dataclass, read from its source. Without `class_name`, of the module's `config_type`."""
+def settings_of(place: str) -> list[Setting]:
+    """The fields of a config dataclass, read from its source. place: MODULE:CLASS of it, or of an agent that has it."""
+    module, _, name = place.partition(":")
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if (
-            not class_name
-            and isinstance(node, ast.AnnAssign)
-            and ast.unparse(node.target) == "config_type"
-            and node.value
-        ):
-            class_name = ast.unparse(node.value)
-    body = next(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == class_name)
-    settings = []
-    for field, following in zip(body, [*body[1:], None], strict=True):
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    for agent in _lineage(classes, name):
+        for node in agent.body:
+            if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "config_type" and node.value:
+                name = ast.unparse(node.value)
+    settings: dict[str, Setting] = {}
+    for config in _lineage(classes, name):
+        settings |= {setting.name: setting for setting in _fields(config)}
+    return list(settings.values())
+
+
+def _lineage(classes: Mapping[str, ast.ClassDef], name: str) -> list[ast.ClassDef]:
+    """A class after those of the same module that it inherits from."""
+    bases = [base.id for base in classes[name].bases if isinstance(base, ast.Name) and base.id in classes]
+    return [*(ancestor for base in bases for ancestor in _lineage(classes, base)), classes[name]]
+
+
+def _fields(config: ast.ClassDef) -> Iterator[Setting]:
+    for field, following in zip(config.body, [*config.body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or field.value is None:
+            continue
+        kind = ast.unparse(field.annotation)
+        if kind.startswith("ClassVar"):
             continue
         documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
         meaning = " ".join(str(following.value.value).split()) if documented else ""  # type: ignore[union-attr]
-        settings.append(
-            Setting(
-                ast.unparse(field.target), ast.unparse(field.annotation), typed(ast.literal_eval(field.value)), meaning
-            )
-        )
-    return settings
+        yield Setting(ast.unparse(field.target), kind, typed(ast.literal_eval(field.value)), meaning)
 
 
 def typed(value: Any) -> str:

@@ -18,9 +18,10 @@ from training.collect import collect
 SMALL: dict[str, dict[str, Any]] = {
     "maml": {"hidden_sizes": (8,), "meta_batch_size": 3, "episodes_per_step": 2},
     "rl2": {"hidden_size": 8, "meta_batch_size": 3, "trials_per_task": 2, "episodes_per_trial": 2},
+    "ppo": {"hidden_sizes": (8,), "episodes_per_update": 2, "epochs": 2},
     "random": {},
 }
-SMALL_PPO = {"hidden_sizes": (8,), "meta_batch_size": 3, "episodes_per_task": 2, "episodes_per_update": 2, "epochs": 2}
+SMALL_PPO = {"hidden_sizes": (8,), "meta_batch_size": 3, "episodes_per_task": 2, "epochs": 2}
 FAMILY = ProbeFamily()
 
 

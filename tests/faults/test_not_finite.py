@@ -21,7 +21,6 @@ import quickstudy
 from agents.agent import Decision
 from agents.catalogue import agent_class, make_agent
 from agents.meta_gradient import MetaObjective
-from agents.ppo import PPOConfig
 from envs.simulation import TaskBatch
 from envs.task import Simulation
 from training import checkpoint
@@ -227,8 +226,7 @@ def test_the_command_line_ends_with_3(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_adapting_to_what_is_not_finite_keeps_the_weights_and_says_so(agent: str, probe_family: str) -> None:
     family = probes.ProbeFamily()
     tasks = family.sample("train", 3, np.random.default_rng(0))
-    config = PPOConfig(hidden_sizes=(8,)) if agent != "maml" else agent_class("maml").config_type()
-    learner = make_agent(agent, config, family, 0)
+    learner = make_agent(agent, agent_class(agent).config_type(), family, 0)
     memory = learner.fresh(3, 2, torch.Generator().manual_seed(0))
     played, memory = collect(learner, memory, TaskBatch(family, tasks, 2), seed=0, episode=0)
     reward = played.reward.clone()

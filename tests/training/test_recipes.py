@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.catalogue import agent_class
+from agents.ppo import PPOConfig
 from training.config import make_run_config, recipe_config, run_config_from_data
 from training.flags import run_config
 from training.loop import TrainConfig
@@ -63,3 +64,8 @@ def test_the_config_of_a_run_is_what_it_was(tmp_path: Path) -> None:
     assert run_config_from_data(data, "here") == made  # a run from before the field existed had the default's effect
     file.write_text(json.dumps(data))
     assert run_config("rl2", "grasp", file, [], ()).agent_config.reward_scale == RL2_GRASP.settings["reward_scale"]
+
+
+def test_settings_that_training_never_read_are_left_out_of_older_runs() -> None:
+    data = {"agent": "ppo-robust", "family": "grasp", "agent_config": {"task_batch_size": 64, "epochs": 3}}
+    assert run_config_from_data(data, "here").agent_config == PPOConfig(epochs=3)
