@@ -91,8 +91,10 @@ class PPOConfig(PPOUpdateConfig):
 class TaskPPOConfig(PPOUpdateConfig):
     """Learning a single task. Its defaults are those that learnt training tasks fastest (docs/training.md)."""
 
-    batch_size: int = 128
+    batch_size: int = 64
     """Steps of one gradient step."""
+    initial_log_std: float = 0.0
+    """Log deviation of the first policy's actions; the fine-tuned one has that of its weights."""
     episodes_per_update: int = 10
     """Episodes before each update."""
 
