@@ -1,4 +1,4 @@
-"""How far a grid of cells is: a bar with the time left on a terminal, one line a cell everywhere."""
+"""How far a grid of cells is: one line a cell, and within a cell a bar on a terminal and a line a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+LINE_EVERY_SECONDS = 60.0
+
 
 class GridProgress:
     """cells: what each is called. steps: how many environment steps each takes, so that the time left can be told."""
@@ -16,8 +18,8 @@ class GridProgress:
     def __init__(self, console: Console, cells: Sequence[str], steps: Sequence[int]) -> None:
         self._console = console
         self._cells, self._steps = list(cells), list(steps)
-        self._current = 0
-        self._begun = 0.0
+        self._current, self._within = 0, 0
+        self._begun, self._said = 0.0, 0.0
         self._seconds, self._steps_done = 0.0, 0
         self._left = sum(steps)
         self._bar = Progress(
@@ -45,20 +47,33 @@ class GridProgress:
         self._say(number, "kept")
 
     def begin(self, number: int) -> None:
-        self._current, self._begun = number, time.monotonic()
+        self._current, self._within = number, 0
+        self._begun = self._said = time.monotonic()
         self._bar.update(self._task, description=self._cells[number])
 
     def advance(self, steps: int) -> None:
         self._bar.advance(self._task, steps)
+        self._within += steps
+        now = time.monotonic()
+        if not self._console.is_terminal and now >= self._said + LINE_EVERY_SECONDS:
+            self._said = now
+            self._say(self._current, f"{self._within / self._steps[self._current]:.0%}{self._time_left()}")
 
     def end(self, outcome: str) -> None:
+        self._within = self._steps[self._current]
+        left = self._time_left()
         seconds = time.monotonic() - self._begun
         self._seconds += seconds
-        self._steps_done += self._steps[self._current]
-        self._left -= self._steps[self._current]
-        left = self._seconds / max(self._steps_done, 1) * self._left
-        tail = f", {duration(left)} left" if self._left else ""
-        self._say(self._current, f"{outcome} ({duration(seconds)}{tail})")
+        self._steps_done += self._within
+        self._left -= self._within
+        self._within = 0
+        self._say(self._current, f"{outcome} ({duration(seconds)}{left})")
+
+    def _time_left(self) -> str:
+        """At the rate of all that was measured so far; nothing where that is all there is."""
+        seconds = self._seconds + time.monotonic() - self._begun
+        left = self._left - self._within
+        return f", {duration(seconds / max(self._steps_done + self._within, 1) * left)} left" if left else ""
 
     def _say(self, number: int, text: str) -> None:
         width = max(map(len, self._cells))
