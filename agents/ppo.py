@@ -91,10 +91,8 @@ class PPOConfig(PPOUpdateConfig):
 class TaskPPOConfig(PPOUpdateConfig):
     """Learning a single task. Its defaults are those that learnt training tasks fastest (docs/training.md)."""
 
-    batch_size: int = 64
+    batch_size: int = 32
     """Steps of one gradient step."""
-    initial_log_std: float = 0.0
-    """Log deviation of the first policy's actions; the fine-tuned one has that of its weights."""
     episodes_per_update: int = 10
     """Episodes before each update."""
 

@@ -1,4 +1,4 @@
-"""A benchmark is a grid of cells (arm, family, seed, split); `evaluate` is a benchmark of one cell.
+"""A benchmark is a grid of cells (arm, family, seed, split, tasks); `evaluate` is a benchmark of one cell.
 
     DIR/
         protocol.json    what is measured, and with what; a folder belongs to one protocol
@@ -98,7 +98,7 @@ def evaluate(
     budget = Budget(episodes, probe_episodes=probe_episodes, explore_probes=explore_probes, task_seed=task_seed)
     seed = loaded.config.train.seed
     name = loaded.agent.name
-    cell = Cell(name, name, loaded.family.name, seed, split, str(reference), tasks, budget)
+    cell = Cell(name, name, loaded.family.name, seed, split, str(reference), range(tasks), budget)
     words = ["quickstudy evaluate", present(str(reference)), f"--split {split} --tasks {tasks} --episodes {episodes}"]
     grid = Grid("evaluate", (cell,), tasks, (seed,), budget)
     console = console or Console()
@@ -114,7 +114,7 @@ def _run(grid: Grid, directory: Path, command: str, threads: int, console: Conso
         agent, family, origin = cell.load()
         families[cell.family] = family
         checkpoints[f"{cell.name}/{cell.family}/{cell.seed}"] = origin
-        sizes.append(planned_steps(cell.budget, agent.episodes_per_round, cell.tasks, family.horizon))
+        sizes.append(planned_steps(cell.budget, agent.episodes_per_round, len(cell.tasks), family.horizon))
     protocol = _protocol(grid, families, checkpoints, command)
     tasks: dict[str, dict[str, list[Task]]] = {
         name: {
@@ -153,11 +153,12 @@ def _measure(
             rows = adapt_to_tasks(
                 agent,
                 family,
-                tasks[cell.family][cell.split][: cell.tasks],
+                [tasks[cell.family][cell.split][task] for task in cell.tasks],
                 cell.split,
                 cell.budget,
                 name=cell.name,
                 seed=cell.seed,
+                first=cell.tasks[0],
                 threads=threads,
                 progress=progress.advance,
             )
@@ -197,7 +198,8 @@ def _film(arms: Sequence[str], family_name: str, grid: Grid, directory: Path, co
     out = directory / "films" / f"{family_name}-{split}.mp4"
     if out.exists():
         return
-    curves = curves_of(_read_cell(cells[0].path(directory)))
+    same = [cell for cell in grid.cells if dataclasses.replace(cell, tasks=cells[0].tasks) == cells[0]]
+    curves = curves_of([row for cell in same for row in _read_cell(cell.path(directory))])
     task = int(np.argmax((curves.returns[-1] - curves.returns[0]).mean(axis=0)))
     loaded = [cell.load() for cell in cells]
     family = loaded[0][1]

@@ -12,22 +12,24 @@ from agents.catalogue import agent_class, make_agent
 from envs.errors import UserError
 from envs.families import make_family
 from envs.task import Split, TaskFamily
-from evaluation.presets import ARMS, Arm, LongBudget, Preset
+from evaluation.presets import ARMS, Arm, LongBudget, Preset, is_long
 from evaluation.protocol import Budget
 from training.provenance import present
 from training.run import RunDirectory, load_agent, shipped_runs
 
 CELLS = "cells"
 """The folder of tables of finished cells, within that of the results."""
+LONG_CELL_TASKS = 2
+"""Tasks of a cell of a long arm: what an interruption costs is minutes, not hours."""
 DEFAULT_RUNS = "runs"
 """Where `quickstudy train` puts its run directories."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm with one seed on one split.
+    """One arm with one seed on tasks of one split.
 
-    name: of the arm. agent: the one that acts. tasks: how many of the split's, from the first on.
+    name: of the arm. agent: the one that acts. tasks: which of the split's.
     reference: a run or a shipped name; none for an agent that is not trained before.
     """
 
@@ -37,15 +39,21 @@ class Cell:
     seed: int
     split: Split
     reference: str | None
-    tasks: int
+    tasks: range
     budget: Budget
 
     @property
     def about(self) -> str:
-        return f"{self.family}/{self.split} {self.name} seed {self.seed}"
+        part = f" tasks {self._part}" if is_long(self.name) else ""
+        return f"{self.family}/{self.split} {self.name} seed {self.seed}{part}"
 
     def path(self, directory: Path) -> Path:
-        return directory / CELLS / f"{self.family}.{self.split}.{self.name}.{self.seed}.csv"
+        part = f".{self._part}" if is_long(self.name) else ""
+        return directory / CELLS / f"{self.family}.{self.split}.{self.name}.{self.seed}{part}.csv"
+
+    @property
+    def _part(self) -> str:
+        return f"{self.tasks[0]}-{self.tasks[-1]}"
 
     def load(self) -> tuple[Any, TaskFamily[Any], str]:
         """The agent, its family, and where its weights came from."""
@@ -84,18 +92,24 @@ def grid_of(preset: Preset, runs: Path | None = None) -> Grid:
     )
     usual = [name for name in preset.arms if name not in preset.long_arms]
     cells = [
-        Cell(name, ARMS[name].agent, family, seed, split, reference, tasks, _budget_of(ARMS[name], budget, preset.long))
-        for arms, splits, tasks, seeds in (
-            (usual, preset.splits, preset.tasks, preset.seeds),
-            (preset.long_arms, preset.long.splits, preset.long.tasks, preset.long.seeds),
+        Cell(name, ARMS[name].agent, family, seed, split, reference, part, _budget_of(ARMS[name], budget, preset.long))
+        for arms, splits, parts, seeds in (
+            (usual, preset.splits, (range(preset.tasks),), preset.seeds),
+            (preset.long_arms, preset.long.splits, parts_of(preset.long.tasks), preset.long.seeds),
         )
         for family in preset.families
         for split in splits
         for name in arms
         for seed, reference in enumerate(_references(ARMS[name], family, seeds, found))
+        for part in parts
     ]
     long = preset.long if preset.long_arms else None
     return Grid(preset.name, tuple(cells), preset.tasks, tuple(range(preset.seeds)), budget, long)
+
+
+def parts_of(tasks: int) -> tuple[range, ...]:
+    """The first so many tasks, as the cells of a long arm share them."""
+    return tuple(range(first, min(first + LONG_CELL_TASKS, tasks)) for first in range(0, tasks, LONG_CELL_TASKS))
 
 
 def _budget_of(arm: Arm, budget: Budget, long: LongBudget) -> Budget:

@@ -97,19 +97,22 @@ def adapt_to_tasks(
     *,
     name: str,
     seed: int,
+    first: int = 0,
     threads: int = 0,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> list[Episode]:
     """Let an agent adapt to tasks, and measure it as it does: the episodes played, adaptation and probes.
 
-    name, seed: what the rows call the agent, and which of its training runs this is; all randomness follows from `seed`
-        and `budget.task_seed`. threads: physics threads, 0 for all processors; the results do not depend on it.
+    name, seed: what the rows call the agent, and which of its training runs this is; all randomness follows from
+        `seed`, `first` and `budget.task_seed`. first: index of the first of the tasks in the split's list.
+    threads: physics threads, 0 for all processors; the results do not depend on it.
     progress: called with the number of environment steps just simulated.
     """
     k, e = len(tasks), agent.episodes_per_round
     rounds = budget.rounds(e, family.horizon)
+    part = (first,) if first else ()
     batch = TaskBatch(family, tasks, e, threads=threads, privileged=agent.privileged)
-    generator = torch.Generator().manual_seed(_entropy(seed, 0))
+    generator = torch.Generator().manual_seed(_entropy(seed, 0, *part))
     memory = agent.fresh(k, e, generator)
     spent = np.zeros(k, dtype=np.int64)
     played: list[Episode] = []
@@ -122,7 +125,7 @@ def adapt_to_tasks(
                 split=split,
                 agent=name,
                 seed=seed,
-                task=task,
+                task=first + task,
                 episode=number,
                 role=role,
                 env_steps=steps,
@@ -134,11 +137,11 @@ def adapt_to_tasks(
     def probe(number: int) -> None:
         # Probes have noise of their own, so that adaptation draws the same numbers whether it is watched or not.
         adaptation_state = generator.get_state()
-        generator.manual_seed(_entropy(seed, 1 + number))
-        for first in range(0, budget.probe_episodes, e):
-            data, _ = _play(agent, memory, batch, budget, PROBE_EPISODE + first, budget.explore_probes)
+        generator.manual_seed(_entropy(seed, 1 + number, *part))
+        for begin in range(0, budget.probe_episodes, e):
+            data, _ = _play(agent, memory, batch, budget, PROBE_EPISODE + begin, budget.explore_probes)
             for task in range(k):
-                for i in range(min(e, budget.probe_episodes - first)):
+                for i in range(min(e, budget.probe_episodes - begin)):
                     result, success = float(data.returns[task, i]), bool(data.success[task, i])
                     add("probe", number, task, int(spent[task]), result, success)
             progress(batch.size * family.horizon)

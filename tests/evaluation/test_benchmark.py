@@ -37,7 +37,7 @@ def small(**changes: Any) -> Preset:
         "tasks": 3,
         "episodes": 10,
         "probe_episodes": 3,
-        "long": LongBudget(env_steps=200, tasks=2),
+        "long": LongBudget(env_steps=200, tasks=3),
         "film": (),
     }
     return Preset("small", **{**settings, **changes})
@@ -87,7 +87,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real: Callable[..., Any] = benchmark.adapt_to_tasks
 
     def watched(*values: Any, name: str, seed: int, **options: Any) -> Any:
-        names.append(f"{values[3]}.{name}.{seed}")
+        names.append(f"{values[3]}.{name}.{seed}" + (f" from {options['first']}" if options["first"] else ""))
         return real(*values, name=name, seed=seed, **options)
 
     monkeypatch.setattr(benchmark, "adapt_to_tasks", watched)
@@ -102,21 +102,22 @@ def test_the_grid_is_measured_whole(tmp_path: Path, played: list[str]) -> None:
         for split in ("test", "ood")
         for cell in ("probe.0", "scratch.0", "scratch.1", "random.0", "random.1")
     ]
-    assert played == [*usual, "test.scratch-long.0"]
+    assert played == [*usual, "test.scratch-long.0", "test.scratch-long.0 from 2"]
     rows = read_episodes(tmp_path / "out" / "episodes.csv")
-    assert len({(row.split, row.agent, row.seed, row.task) for row in rows}) == 2 * 5 * 3 + 2
+    assert len({(row.split, row.agent, row.seed, row.task) for row in rows}) == 2 * 5 * 3 + 3
     spent = {row.agent: max(other.env_steps for other in rows if other.agent == row.agent) for row in rows}
     assert spent == {"probe": 100, "scratch": 100, "random": 0, "scratch-long": 200}
-    assert {row.task for row in rows if row.agent == "scratch-long"} == {0, 1}
+    assert {row.task for row in rows if row.agent == "scratch-long"} == {0, 1, 2}
     tasks = read_tasks(tmp_path / "out" / "tasks.json")
     assert [len(tasks["probe"][split]) for split in ("test", "ood")] == [3, 3]
     protocol = read_protocol(tmp_path / "out")
     assert protocol.checkpoints["probe/probe/0"].startswith("probe/probe, ")
-    assert protocol.long == LongBudget(env_steps=200, tasks=2)
+    assert protocol.long == LongBudget(env_steps=200, tasks=3)
     summary = read_summary(tmp_path / "out")
     assert summary.protocol == protocol
     assert [agent.agent for agent in summary.results[0].agents if agent.long] == ["scratch-long"]
-    assert "[ 1/11] probe/test probe seed 0" in text
+    assert "[ 1/12] probe/test probe seed 0" in text
+    assert "[12/12] probe/test scratch-long seed 0 tasks 2-2" in text
     assert "probe 1, test; 100 steps on each task" in text
 
 
@@ -306,7 +307,7 @@ def test_presets_say_what_is_wrong_with_them() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tasks": 1}, "long arms cannot have more than the others: 2 tasks, the preset has 1"),
+        ({"tasks": 1}, "long arms cannot have more than the others: 3 tasks, the preset has 1"),
         (
             {"long": LongBudget(tasks=1, seeds=3)},
             "long arms cannot have more than the others: 3 seeds, the preset has 2",
