@@ -203,9 +203,14 @@ def headroom(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     from evaluation.report import write_report
     from evaluation.summarise import summarise_directory
+    from evaluation.summary import read_protocol
+    from evaluation.sums import writing_to
 
-    summarise_directory(args.directory)
-    print(write_report(args.directory))
+    read_protocol(args.directory)  # says so where there are no results at all
+    with writing_to(args.directory):
+        summarise_directory(args.directory)
+        page = write_report(args.directory)
+    print(page)
     return 0
 
 

@@ -89,7 +89,7 @@ class PPOConfig(PPOUpdateConfig):
 
 @dataclass(frozen=True)
 class TaskPPOConfig(PPOUpdateConfig):
-    """Learning a single task. Its defaults are those that learnt training tasks fastest (docs/training.md)."""
+    """Learning a single task. Its defaults were chosen by a sweep of `ppo` on training tasks (docs/training.md)."""
 
     batch_size: int = 32
     """Steps of one gradient step."""
@@ -295,7 +295,7 @@ class FinetunedPPO(_LearningPPO):
     def __init__(self, config: PPOConfig, sizes: Sizes, generator: torch.Generator) -> None:
         super().__init__(config, sizes, generator)
         self.config = config
-        self.task = TaskPPOConfig(hidden_sizes=config.hidden_sizes)
+        self.task = TaskPPOConfig(hidden_sizes=config.hidden_sizes, discount=config.discount)
 
     def fresh(self, k: int, e: int, generator: torch.Generator) -> PerTaskMemory:
         models = []

@@ -57,6 +57,7 @@ class Sweep:
     """Physics threads; the figures do not depend on them."""
     settings: tuple[str, ...] = (
         "learning_rate=0.001",
+        "batch_size=128",
         "batch_size=64",
         "episodes_per_update=5",
         "episodes_per_update=20",
@@ -79,7 +80,12 @@ def learner(config: Sweep, words: str) -> Any:
     if config.agent == "ppo":
         chosen = agent_config("ppo", config.family, changes)
         return make_agent("ppo", chosen, make_family(config.family), config.seed)
-    loaded = load_agent(config.weights or f"ppo-robust/{config.family}", as_name=config.agent)
+    weights = config.weights or f"ppo-robust/{config.family}"
+    loaded = load_agent(weights, as_name=config.agent)
+    if loaded.family.name != config.family:
+        raise UserError(f"{weights} was trained on {loaded.family.name}, not on {config.family}: use another --weights")
+    if "hidden_sizes" in changes:
+        raise UserError(f"the weights of {weights} have their hidden_sizes: leave it out of the settings")
     wanted = {**dataclasses.asdict(loaded.agent.task), **changes}
     loaded.agent.task = from_data(TaskPPOConfig, wanted, f"settings of {config.agent}")
     return loaded.agent

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,9 @@ from evaluation.progress import GridProgress
 from evaluation.protocol import Budget, adapt_to_tasks, held_out_tasks, planned_steps
 from evaluation.summarise import summarise_directory
 from evaluation.summary import PROTOCOL_FILE, Protocol, Summary, read_protocol, write_protocol
-from evaluation.sums import is_unfinished, make_folder, read_sums
+from evaluation.sums import is_unfinished, make_folder, read_sums, writing_to
 from evaluation.table import EPISODES_FILE, TASKS_FILE, Episode, read_episodes, write_episodes, write_tasks
-from training.files import locked, refuse_link
+from training.files import refuse_link
 from training.provenance import present, versions
 from training.run import load_agent
 
@@ -64,14 +66,16 @@ def run_benchmark(
     if runs is not None:
         command += f" --runs {present(str(runs))}"
     grid = grid_of(preset, runs)
-    summary = _run(grid, directory, command, threads, console)
-    for family in preset.families if preset.film else ():
-        _film(preset.film, family, grid, directory, console)
-    print_summary(console, summary)
-    if report:
-        from evaluation.report import write_report
+    plan = _plan(grid, command)
+    with _claimed(directory, plan.protocol):
+        summary = _measure(plan, directory, threads, console)
+        for family in preset.families if preset.film else ():
+            _film(preset.film, family, grid, directory, console)
+        print_summary(console, summary)
+        if report:
+            from evaluation.report import write_report
 
-        console.print(f"report: {write_report(directory)}", highlight=False, soft_wrap=True)
+            console.print(f"report: {write_report(directory)}", highlight=False, soft_wrap=True)
     return summary
 
 
@@ -102,12 +106,24 @@ def evaluate(
     words = ["quickstudy evaluate", present(str(reference)), f"--split {split} --tasks {tasks} --episodes {episodes}"]
     grid = Grid("evaluate", (cell,), tasks, (seed,), budget)
     console = console or Console()
-    summary = _run(grid, Path(out), " ".join(words), threads, console)
+    plan = _plan(grid, " ".join(words))
+    with _claimed(Path(out), plan.protocol):
+        summary = _measure(plan, Path(out), threads, console)
     print_summary(console, summary)
     return summary
 
 
-def _run(grid: Grid, directory: Path, command: str, threads: int, console: Console) -> Summary:
+@dataclass(frozen=True)
+class _Plan:
+    """All that is to be measured. tasks: by family and split. sizes: environment steps of each cell."""
+
+    grid: Grid
+    protocol: Protocol
+    tasks: dict[str, dict[str, list[Task]]]
+    sizes: list[int]
+
+
+def _plan(grid: Grid, command: str) -> _Plan:
     sizes = []
     checkpoints, families = {}, {}
     for cell in grid.cells:
@@ -123,26 +139,26 @@ def _run(grid: Grid, directory: Path, command: str, threads: int, console: Conso
         }
         for name, family in families.items()
     }
+    return _Plan(grid, protocol, tasks, sizes)
+
+
+@contextmanager
+def _claimed(directory: Path, protocol: Protocol) -> Iterator[None]:
+    """The folder belongs to this protocol, and to this process meanwhile. Raises `UserError`."""
     holds_protocol(directory)  # refused before anything is written
     make_folder(directory / PROTOCOL_FILE, 0)
-    with locked(directory, f"another process measures into {directory}: wait for it, or use another --out"):
+    with writing_to(directory):
         _claim(directory, protocol)
-        return _measure(grid, directory, tasks, sizes, threads, console)
+        yield
 
 
-def _measure(
-    grid: Grid,
-    directory: Path,
-    tasks: dict[str, dict[str, list[Task]]],
-    sizes: list[int],
-    threads: int,
-    console: Console,
-) -> Summary:
-    """The cells that are missing, then what comes of all of them. sizes: of each cell, in environment steps."""
+def _measure(plan: _Plan, directory: Path, threads: int, console: Console) -> Summary:
+    """The cells that are missing, then what comes of all of them."""
+    grid, tasks = plan.grid, plan.tasks
     kept = _finished(grid, directory)
     write_tasks(directory / TASKS_FILE, tasks)
 
-    with GridProgress(console, [cell.about for cell in grid.cells], sizes) as progress:
+    with GridProgress(console, [cell.about for cell in grid.cells], plan.sizes) as progress:
         for number, cell in enumerate(grid.cells):
             path = cell.path(directory)
             if path in kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,14 @@ class Cell:
         return f"{self.tasks[0]}-{self.tasks[-1]}"
 
     def load(self) -> tuple[Any, TaskFamily[Any], str]:
-        """The agent, its family, and where its weights came from."""
+        """The agent, its family, and where its weights came from and what it learns with on a task."""
         if self.reference is None:
             family, kind = make_family(self.family), agent_class(self.agent)
-            return make_agent(self.agent, kind.config_type(), family, self.seed), family, "not trained before"
+            agent = make_agent(self.agent, kind.config_type(), family, self.seed)
+            return agent, family, f"not trained before{_learning(agent)}"
         loaded = load_agent(self.reference, as_name=self.agent)
         origin = f"{present(self.reference)}, {loaded.env_steps} steps, weights {_digest(loaded.agent)}"
-        return loaded.agent, loaded.family, origin
+        return loaded.agent, loaded.family, origin + _learning(loaded.agent)
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,12 @@ def _references(arm: Arm, family: str, seeds: int, trained: dict[tuple[str, str]
     while len(found) < seeds and f"{first}-seed{len(found)}" in shipped:
         found.append(f"{first}-seed{len(found)}")
     return found
+
+
+def _learning(agent: Any) -> str:
+    """The settings that an agent of PPO learns a task with, which its weights do not tell."""
+    task = getattr(agent, "task", None)
+    return "" if task is None else f", learns with {json.dumps(dataclasses.asdict(task))}"
 
 
 def _digest(agent: Any) -> str:

@@ -29,6 +29,7 @@ from evaluation.maps import success_by_kind
 from evaluation.presets import Preset
 from evaluation.results import Results
 from evaluation.summary import Interval, SplitSummary, Summary, rounded, write_protocol, write_summary
+from evaluation.sums import writing_to
 from evaluation.table import write_text
 from training.config import RunConfig, recipe_config
 from training.provenance import present
@@ -190,11 +191,12 @@ def measure_headroom(
         console.print(about, highlight=False, markup=False, soft_wrap=True)
         env_steps[config.agent].append(trained(config, path, console).env_steps)
     summary = run_benchmark(preset, out, runs=runs, threads=threads, console=console, report=False)
-    results = Results.read(_say_what_repeats_it(summary, plan, steps, runs, out))
     criteria = CRITERIA.get(plan.family, Criteria())
-    splits = tuple(split_headroom(results, split, criteria) for split in results.summary.results)
-    headroom = Headroom(plan.family, family.version, steps, env_steps, criteria, splits)
-    write_text(out / RESULT_FILE, json.dumps(dataclasses.asdict(headroom), indent=1, allow_nan=False) + "\n")
+    with writing_to(out):
+        results = Results.read(_say_what_repeats_it(summary, plan, steps, runs, out))
+        splits = tuple(split_headroom(results, split, criteria) for split in results.summary.results)
+        headroom = Headroom(plan.family, family.version, steps, env_steps, criteria, splits)
+        write_text(out / RESULT_FILE, json.dumps(dataclasses.asdict(headroom), indent=1, allow_nan=False) + "\n")
     return headroom
 
 

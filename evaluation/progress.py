@@ -55,7 +55,8 @@ class GridProgress:
         self._bar.advance(self._task, steps)
         self._within += steps
         now = time.monotonic()
-        if not self._console.is_terminal and now >= self._said + LINE_EVERY_SECONDS:
+        unfinished = self._within < self._steps[self._current]
+        if unfinished and not self._console.is_terminal and now >= self._said + LINE_EVERY_SECONDS:
             self._said = now
             self._say(self._current, f"{self._within / self._steps[self._current]:.0%}{self._time_left()}")
 

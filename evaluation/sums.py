@@ -16,10 +16,11 @@ import io
 import os
 import re
 import zlib
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from envs.errors import UserError
-from training.files import cannot_write, read_bytes, refuse_link, replace_file
+from training.files import LOCK, cannot_write, locked, read_bytes, refuse_link, replace_file
 
 SUMS_FILE = "SHA256SUMS"
 LARGEST_BYTES = 2**30  # of a table, decompressed: five hundred times that of the preset `full`
@@ -89,6 +90,11 @@ def write_checked(path: Path, data: bytes) -> None:
     _write_sums(path.parent, {**sums, path.name: sorted({*old, new})}, {**sums, path.name: [new]})
 
 
+def writing_to(folder: Path) -> AbstractContextManager[None]:
+    """No other process writes results there meanwhile. Raises `UserError` if one does."""
+    return locked(folder, f"another process writes results to {folder}: wait for it, or use another folder")
+
+
 def make_folder(path: Path, size: int) -> None:
     """Make the folder of a file of `size` bytes. Raises `UserError` where that fails, or where either is a link."""
     try:
@@ -101,7 +107,7 @@ def make_folder(path: Path, size: int) -> None:
 
 def is_unfinished(path: Path) -> bool:
     """Is this what a process leaves behind that is killed before the first file of a folder is in its place?"""
-    return path.name == SUMS_FILE or (path.name.startswith(".") and path.name.endswith(".unfinished"))
+    return path.name in (SUMS_FILE, LOCK) or (path.name.startswith(".") and path.name.endswith(".unfinished"))
 
 
 def _write_sums(folder: Path, present: Sums, wanted: Sums) -> None:

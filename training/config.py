@@ -86,8 +86,9 @@ def run_config_from_data(data: Mapping[str, Any], where: str, recipe: Recipe | N
         )
     recipe = recipe or Recipe(known.train.steps)
     agent_config = {**recipe.settings, **data.get("agent_config", {})}
-    for name in getattr(type(known.agent_config), "RETIRED", ()):
-        agent_config.pop(name, None)
+    if "family_version" in data:  # written by a run
+        for name in getattr(type(known.agent_config), "RETIRED", ()):
+            agent_config.pop(name, None)
     train = {"steps": recipe.steps, **data.get("train", {})}
     return dataclasses.replace(
         known,

@@ -19,6 +19,8 @@ from typing import Any
 
 from envs.errors import UserError
 
+LOCK = ".lock"
+"""The file that a process has a lock on while it writes into a folder."""
 SEAL = "sha256"
 
 
@@ -60,14 +62,13 @@ def replace_file(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, busy: str) -> Iterator[None]:
-    """No other process holds this lock on the folder meanwhile. Raises `UserError`, with the line `busy`, if one does.
+    """No other process writes into the folder meanwhile. Raises `UserError`, with the line `busy`, if one does.
 
-    A file system that has no locks is written to all the same.
+    The lock is on a file that is removed in the end: on network file systems one on the folder itself would be this
+    machine's alone. A file system that has no locks is written to all the same.
     """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise UserError(cannot_write(folder, 0, error)) from None
+    path = folder / LOCK
+    descriptor = _open_lock(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,9 +76,29 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
             raise UserError(busy) from None
         except OSError:
             pass
-        yield
+        if not _is_open_file(path, descriptor):  # whoever had it removed it just then: this lock keeps nobody out
+            raise UserError(busy)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    refuse_link(path)
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise UserError(cannot_write(path, 0, error)) from None
+
+
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def cannot_write(path: Path, size: int, error: OSError) -> str:

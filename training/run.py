@@ -30,7 +30,7 @@ from envs.families import make_family
 from envs.task import TaskFamily
 from training import checkpoint
 from training.config import RunConfig, make_run_config, read_config, run_config_from_data
-from training.files import locked, read_table, refuse_link, replace_file, write_table
+from training.files import LOCK, locked, read_table, refuse_link, replace_file, write_table
 from training.provenance import describe_machine, present
 from training.streams import stream_seed
 
@@ -122,6 +122,7 @@ class RunDirectory:
             run.progress_path,
             run.tensorboard,
             run.checkpoints,
+            run.path / LOCK,
         ):
             refuse_link(part)
         return run

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from agents.ppo import TaskPPOConfig
 from benchmarks.ppo_sweep import Sweep, area, figures, learner, sweep
 from envs.errors import UserError
 from evaluation.table import Episode
+from training.run import load_agent
 
 
 def probe(task: int, env_steps: int, episode_return: float, success: bool = False) -> Episode:
@@ -49,6 +51,7 @@ def test_a_sweep_tries_each_setting_beside_the_defaults(tmp_path: Path, probe_fa
     ("changes", "message"),
     [
         ({"agent": "maml"}, "agent must be ppo or ppo-finetuned, got 'maml'"),
+        ({"agent": "ppo-finetuned", "weights": "ppo-robust/terrain"}, "was trained on terrain, not on probe"),
         ({"settings": ("speed=1",)}, "no setting is called 'speed'"),
         ({"steps": 3}, "with defaults an update takes"),
     ],
@@ -61,11 +64,18 @@ def test_what_cannot_be_tried_is_refused(
     assert not any(tmp_path.iterdir())
 
 
+def test_the_network_of_trained_weights_is_not_swept() -> None:
+    with pytest.raises(UserError, match="have their hidden_sizes"):
+        learner(Sweep("terrain-planar", agent="ppo-finetuned"), "hidden_sizes=[8]")
+
+
 def test_finetuning_begins_with_the_weights_of_a_trained_agent() -> None:
     config = Sweep("terrain-planar", agent="ppo-finetuned")
     usual, faster = learner(config, ""), learner(config, "learning_rate=0.01")
-    assert usual.task == TaskPPOConfig(hidden_sizes=usual.config.hidden_sizes)
+    of_weights = usual.config
+    assert usual.task == TaskPPOConfig(hidden_sizes=of_weights.hidden_sizes, discount=of_weights.discount)
     assert faster.task == replace(usual.task, learning_rate=0.01)
-    weights = [agent.state() for agent in (usual, faster)]
-    assert weights[0].keys() == weights[1].keys()
-    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+    trained = load_agent("ppo-robust/terrain-planar").agent.state()
+    state = faster.state()
+    assert state
+    assert all(torch.equal(state[name], trained[name]) for name in state)

@@ -22,7 +22,7 @@ from evaluation.grid import grid_of
 from evaluation.presets import ARMS, PRESETS, Arm, LongBudget, Preset, find_preset
 from evaluation.summary import read_protocol, read_summary
 from evaluation.table import read_episodes, read_tasks
-from training.files import locked
+from training.files import LOCK, locked
 from training.loop import TrainConfig
 from training.run import make_run_config
 from training.train import train
@@ -231,10 +231,11 @@ def test_a_folder_belongs_to_one_protocol(tmp_path: Path, change: dict[str, Any]
 def test_one_process_at_a_time_measures_into_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    with locked(out, "busy"), pytest.raises(UserError, match="another process measures into"):
+    with locked(out, "busy"), pytest.raises(UserError, match="another process writes results to"):
         run(small(), out)
     assert not any(out.iterdir())
     run(small(), out)
+    assert not (out / LOCK).exists()
 
 
 def test_other_things_in_the_folder_are_left_alone(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_a_file_gets_a_line_a_cell_and_a_line_a_minute(monkeypatch: pytest.Monke
         grid.end("done")
         grid.kept(1)
         grid.begin(2)
-        for seconds in (60.0, 89.0, 91.0, 120.0):
+        for seconds in (60.0, 89.0, 91.0, 120.0, 140.0, 190.0):
             clock[0] = seconds
             grid.advance(50)
         grid.end("done")
@@ -30,5 +30,5 @@ def test_a_file_gets_a_line_a_cell_and_a_line_a_minute(monkeypatch: pytest.Monke
         "[1/3] short  done (30 s, 1 min 45 s left)",
         "[2/3] kept   kept",
         "[3/3] long   50%, 55 s left",
-        "[3/3] long   done (1 min 30 s)",
+        "[3/3] long   done (2 min 40 s)",
     ]

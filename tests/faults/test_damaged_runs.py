@@ -21,7 +21,7 @@ from rich.console import Console
 import quickstudy
 from envs.errors import UserError
 from training import checkpoint
-from training.files import sealed, unsealed
+from training.files import LOCK, sealed, unsealed
 from training.run import RunDirectory, load_agent, make_run_config
 from training.train import TrainConfig, resume, train
 
@@ -142,12 +142,13 @@ def test_what_could_run_code_is_never_run(
     assert not (tmp_path / "out").exists()
 
 
-PARTS = ("config.json", "manifest.json", "progress.jsonl", "tensorboard", "checkpoints")
+PARTS = ("config.json", "manifest.json", "progress.jsonl", "tensorboard", "checkpoints", LOCK)
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_no_link_leads_out_of_a_run(part: str, run: RunDirectory, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
+    (run.path / LOCK).touch()  # as a process that was killed leaves it
     shutil.move(run.path / part, outside)
     before = {path: path.read_bytes() for path in (outside, *outside.rglob("*")) if path.is_file()}
     (run.path / part).symlink_to(outside)

@@ -10,6 +10,7 @@ import pytest
 
 from agents.catalogue import agent_class
 from agents.ppo import PPOConfig
+from envs.errors import UserError
 from training.config import make_run_config, recipe_config, run_config_from_data
 from training.flags import run_config
 from training.loop import TrainConfig
@@ -67,5 +68,9 @@ def test_the_config_of_a_run_is_what_it_was(tmp_path: Path) -> None:
 
 
 def test_settings_that_training_never_read_are_left_out_of_older_runs() -> None:
-    data = {"agent": "ppo-robust", "family": "grasp", "agent_config": {"task_batch_size": 64, "epochs": 3}}
+    data = make_run_config("ppo-robust", "grasp", PPOConfig(epochs=3)).to_json()
+    data["agent_config"]["task_batch_size"] = 64
     assert run_config_from_data(data, "here").agent_config == PPOConfig(epochs=3)
+    del data["family_version"]  # as a person writes it
+    with pytest.raises(UserError, match=r"no setting is called 'agent_config\.task_batch_size'"):
+        run_config_from_data(data, "here")
