@@ -54,6 +54,11 @@ class StopSignals:
             if self.received is not None:
                 raise Interrupted(self.received)
             yield
+        except Exception as error:
+            if self.received is None:
+                raise
+            # Raised in a callback of a library that is written in C, it came out as an error of that library's own.
+            raise Interrupted(self.received) from error
         finally:
             self._interruptible = False
 
