@@ -9,7 +9,6 @@ To measure an older version, check it out in another working tree, put this fold
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.curves import Plot, compare, draw, read_curves, tables
-from benchmarks.record import machine, print_table, run, write_record
+from benchmarks.record import machine, print_table, run, write_record, write_rows
 from benchmarks.settings import agent_config, parse
 from envs.errors import UserError
 from training.config import make_run_config
@@ -87,15 +86,6 @@ def curve(progress: list[dict[str, Any]], updates: int) -> list[dict[str, float 
     return rows
 
 
-def write_curve(path: Path, rows: list[dict[str, float | None]]) -> None:
-    """As CSV; what was not measured is empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def train_all(config: Train) -> None:
     """Every seed in turn, its files written when it is done. Raises `UserError`."""
     if not re.fullmatch(r"[A-Za-z0-9.-]+", config.label) or re.search(r"-seed\d+$", config.label):
@@ -125,7 +115,7 @@ def train_all(config: Train) -> None:
         )
         name = f"{config.label}-seed{seed}"
         finished = train(wanted, config.runs / name, console)
-        write_curve(config.out / f"{name}.csv", curve(finished.progress(), config.updates))
+        write_rows(config.out / f"{name}.csv", curve(finished.progress(), config.updates))
         write_record(config.out / f"{name}.json", "benchmarks.learning", config, where, run=finished.config().to_json())
 
 

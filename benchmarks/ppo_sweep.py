@@ -8,7 +8,6 @@ success in the end. `--agent ppo-finetuned` begins with the weights of a trained
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,11 @@ from rich.table import Table
 
 from agents.catalogue import make_agent
 from agents.ppo import TaskPPOConfig
-from benchmarks.record import machine, print_table, run, write_record
+from benchmarks.record import machine, print_table, run, write_record, write_rows
 from benchmarks.settings import agent_config, parse
 from envs.errors import UserError
 from envs.families import make_family
+from evaluation.curves import curves_of
 from evaluation.protocol import Budget, adapt_to_tasks, held_out_tasks
 from evaluation.table import Episode
 from training.config import from_data
@@ -98,14 +98,9 @@ def area(env_steps: np.ndarray, values: np.ndarray) -> float:
 
 def figures(rows: list[Episode]) -> dict[str, Any]:
     """What one setting came to, on each task and on average."""
-    probes = [row for row in rows if row.role == "probe"]
-    tasks = []
-    for task in sorted({row.task for row in probes}):
-        of_task = [row for row in probes if row.task == task]
-        steps = np.array(sorted({row.env_steps for row in of_task}))
-        returns = np.array([np.mean([row.episode_return for row in of_task if row.env_steps == at]) for at in steps])
-        last = [row for row in of_task if row.env_steps == steps[-1]]
-        tasks.append((area(steps, returns), returns[-1], np.mean([row.success for row in last])))
+    curves = curves_of(rows)
+    steps, returns, success = (of_all[:, 0].T for of_all in (curves.steps, curves.returns, curves.success))  # [T, P]
+    tasks = [(area(at, values), values[-1], last[-1]) for at, values, last in zip(steps, returns, success, strict=True)]
     columns = zip(("mean_return", "last_return", "last_success"), zip(*tasks, strict=True), strict=True)
     return {
         name: {"mean": round(float(np.mean(values)), 4), "tasks": [round(float(value), 4) for value in values]}
@@ -125,25 +120,32 @@ def sweep(config: Sweep) -> None:
         if not budget.rounds(agent.episodes_per_round, family.horizon):
             least = agent.episodes_per_round * family.horizon
             raise UserError(f"with {name} an update takes {least} steps: give --steps {least} or more")
-    table, found = [], {}
+    table: list[dict[str, Any]] = []
+    found = {}
     for number, (name, agent) in enumerate(learners.items(), start=1):
         rows = adapt_to_tasks(
             agent, family, tasks, SPLIT, budget, name=config.agent, seed=config.seed, threads=config.threads
         )
-        table += [(name, row) for row in rows if row.role == "probe"]
+        table += [as_row(name, row) for row in rows if row.role == "probe"]
         found[name] = figures(rows)
         console.print(f"{number}/{len(learners)} {name}: {found[name]['mean_return']['mean']}", highlight=False)
-    config.out.mkdir(parents=True, exist_ok=True)
     stem = config.family if config.agent == "ppo" else f"{config.agent}-{config.family}"
-    with (config.out / f"{stem}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("settings", "task", "env_steps", "return", "success"))
-        for name, row in table:
-            writer.writerow((name, row.task, row.env_steps, round(row.episode_return, 4), int(row.success)))
+    write_rows(config.out / f"{stem}.csv", table)
     write_record(
         config.out / f"{stem}.json", "benchmarks.ppo_sweep", config, where, family_version=family.version, found=found
     )
     print_table(as_table(config, found))
+
+
+def as_row(settings: str, row: Episode) -> dict[str, Any]:
+    """A row of the CSV."""
+    return {
+        "settings": settings,
+        "task": row.task,
+        "env_steps": row.env_steps,
+        "return": round(row.episode_return, 4),
+        "success": int(row.success),
+    }
 
 
 def as_table(config: Sweep, found: dict[str, Any]) -> Table:

@@ -18,7 +18,7 @@ from training.run import load_agent
 
 
 def probe(task: int, env_steps: int, episode_return: float, success: bool = False) -> Episode:
-    return Episode("probe", "1", "train", "ppo", 0, task, 0, "probe", env_steps, episode_return, success)
+    return Episode("probe", "1", "train", "ppo", 0, task, env_steps, "probe", env_steps, episode_return, success)
 
 
 def test_area_is_the_mean_over_steps_not_over_probes() -> None:
