@@ -146,6 +146,8 @@ class _PPO:
                 "net_arch": list(config.hidden_sizes),
                 "log_std_init": config.initial_log_std,
                 "ortho_init": True,
+                # the library's own eps, which naming any of these would drop; fused takes a sixth off a small update
+                "optimizer_kwargs": {"eps": 1e-5, "fused": True},
             },
             device="cpu",
             _init_setup_model=False,
