@@ -57,7 +57,7 @@ class PPOUpdateConfig:
     target_kl: float | None = 0.03
     """Stop an update early beyond 1.5 times this KL; none to never stop."""
     initial_log_std: float = -0.5
-    """Log deviation of the first policy's actions."""
+    """Log deviation of the actions to begin with: of a new policy, and of a trained one on a task of its own."""
 
     def __post_init__(self) -> None:
         check_range(self, 1, 1024, "hidden_sizes")
@@ -289,7 +289,10 @@ class ScratchPPO(_LearningPPO):
 
 
 class FinetunedPPO(_LearningPPO):
-    """From `ppo-robust`'s weights on each task, with a fresh optimiser. config: that the weights were trained with."""
+    """From `ppo-robust`'s weights on each task, with a fresh optimiser. config: that the weights were trained with.
+
+    Its deviation starts anew too: what training over the family left of it is too little to explore with.
+    """
 
     name: ClassVar[str] = "ppo-finetuned"
     config_type: ClassVar[type] = PPOConfig
@@ -304,6 +307,7 @@ class FinetunedPPO(_LearningPPO):
         for _ in range(k):
             model = self._new_model(self.task, generator)
             model.policy.load_state_dict(self.model.policy.state_dict())
+            torch.nn.init.constant_(model.policy.log_std, self.task.initial_log_std)
             models.append(model)
         return PerTaskMemory(models, generator)
 

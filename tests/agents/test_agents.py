@@ -106,6 +106,16 @@ def test_finetuned_starts_from_the_robust_policys_weights() -> None:
     assert torch.allclose(one, two, atol=1e-6)
 
 
+def test_finetuned_explores_as_widely_as_a_new_policy() -> None:
+    robust, tuned, new = build("ppo-robust"), build("ppo-finetuned"), build("ppo")
+    narrow = robust.state() | {"policy/log_std": torch.full_like(robust.state()["policy/log_std"], -2.0)}
+    tuned.load_state(narrow)
+    generator = torch.Generator().manual_seed(0)
+    deviations = [agent.fresh(1, 1, generator).models[0].policy.log_std for agent in (tuned, new)]
+    assert torch.equal(*deviations)
+    assert torch.equal(tuned.state()["policy/log_std"], narrow["policy/log_std"])
+
+
 def test_state_of_another_shape_is_refused() -> None:
     state = build("rl2").state()
     state["policy/mean.weight"] = torch.zeros(1, 1)
