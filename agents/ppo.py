@@ -202,16 +202,20 @@ class ScratchPPO(_LearningPPO):
 class FinetunedPPO(_LearningPPO):
     """From `ppo-robust`'s weights on each task, with a fresh optimiser. config: that the weights were trained with.
 
-    Its deviation starts anew too: what training over the family left of it is too little to explore with.
+    Its deviation starts anew too, and wider than that of a new policy: a trained one has habits to leave behind
+    (docs/training.md).
     """
 
     name: ClassVar[str] = "ppo-finetuned"
     config_type: ClassVar[type] = PPOConfig
+    INITIAL_LOG_STD: ClassVar[float] = 0.5
 
     def __init__(self, config: PPOConfig, sizes: Sizes, generator: torch.Generator) -> None:
         super().__init__(config, sizes, generator)
         self.config = config
-        self.task = TaskPPOConfig(hidden_sizes=config.hidden_sizes, discount=config.discount)
+        self.task = TaskPPOConfig(
+            hidden_sizes=config.hidden_sizes, discount=config.discount, initial_log_std=self.INITIAL_LOG_STD
+        )
 
     def fresh(self, k: int, e: int, generator: torch.Generator) -> PerTaskMemory:
         models = []
