@@ -91,4 +91,4 @@ def _film(spec: mujoco.MjSpec) -> None:
     right /= np.linalg.norm(right)
     quat = np.zeros(4)
     mujoco.mju_mat2Quat(quat, np.stack([right, np.cross(back, right), back], axis=1).flatten())
-    spec.worldbody.add_camera(name="film", pos=position, quat=quat, fovy=30)
+    spec.worldbody.add_camera(name="film", pos=position, quat=quat, fovy=36)

@@ -89,9 +89,6 @@ def _name_tag(draw: ImageDraw.ImageDraw, caption: Caption, unit: float) -> None:
     written = x + dot + gap * 0.75
     draw.text((written, middle), caption.name, font=name, fill=INK, anchor="lm")
     draw.text((written + name_width + gap, middle), caption.headline, font=headline, fill=SOFT, anchor="lm")
-    if caption.note:
-        small = font(round(13 * unit))
-        draw.text((left + gap, top + tall + gap * 0.8), caption.note, font=small, fill=(*INK, 200), anchor="lm")
 
 
 def _numbers(draw: ImageDraw.ImageDraw, caption: Caption, unit: float, top: int) -> None:
@@ -101,7 +98,8 @@ def _numbers(draw: ImageDraw.ImageDraw, caption: Caption, unit: float, top: int)
     value = f"{caption.episode_return:.1f}"
     draw.text((left, baseline), "return", font=small, fill=SOFT, anchor="ls")
     draw.text((left + round(54 * unit), baseline), value, font=large, fill=INK, anchor="ls")
-    draw.text((left, below), caption.spent, font=small, fill=SOFT, anchor="ls")
+    below_it = " · ".join(text for text in (caption.spent, caption.note) if text)
+    draw.text((left, below), below_it, font=small, fill=SOFT, anchor="ls")
 
 
 def _small_curve(

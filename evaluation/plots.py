@@ -127,8 +127,8 @@ def draw_steps(
     if 0 < budget_steps < far:
         axes.axvline(budget_steps, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.annotate(
-            "common budget", (budget_steps, 1.0), (4, -1), xycoords=("data", "axes fraction"),
-            textcoords="offset points", va="top", fontsize=9, color=SOFT,
+            "common budget", (budget_steps, 0.0), (4, 2), xycoords=("data", "axes fraction"),
+            textcoords="offset points", va="bottom", fontsize=9, color=SOFT,
         )  # fmt: skip
     axes.set_xlim(zero, far)
     decades = [10.0**n for n in range(1, 8) if zero * 1.6 < 10.0**n <= far * 1.001]
