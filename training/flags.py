@@ -54,11 +54,7 @@ class Setting:
 def settings_of(place: str) -> list[Setting]:
     """The fields of a config dataclass, read from its source. place: MODULE:CLASS of it, or of an agent that has it."""
     module, _, name = place.partition(":")
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    classes = _classes(module)
     for agent in _lineage(classes, name):
         for node in agent.body:
             if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "config_type" and node.value:
@@ -69,8 +65,24 @@ def settings_of(place: str) -> list[Setting]:
     return list(settings.values())
 
 
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module, and of those of the same package where it has base classes from."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    own = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    bases = {base.id for node in own.values() for base in node.bases if isinstance(base, ast.Name)}
+    package = module.partition(".")[0]
+    inherited: dict[str, ast.ClassDef] = {}
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == package:
+            inherited |= _classes(node.module) if bases & {alias.name for alias in node.names} else {}
+    return inherited | own
+
+
 def _lineage(classes: Mapping[str, ast.ClassDef], name: str) -> list[ast.ClassDef]:
-    """A class after those of the same module that it inherits from."""
+    """A class after those of them that it inherits from."""
     bases = [base.id for base in classes[name].bases if isinstance(base, ast.Name) and base.id in classes]
     return [*(ancestor for base in bases for ancestor in _lineage(classes, base)), classes[name]]
 
