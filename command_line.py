@@ -218,7 +218,12 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     this.add_argument("--as", dest="as_name", metavar="AGENT", help=AS_HELP)
     this.add_argument("--episodes", metavar="N", type=up_to(EPISODES), default=20, help="to adapt for; default 20")
     this.add_argument("--seed", metavar="N", type=whole_number, default=0, help="of starts and exploration; default 0")
-    this.add_argument("--out", metavar="FILE.mp4", type=file_of(".mp4"), help="default out/RUN-SPLIT-TASK.mp4")
+    this.add_argument(
+        "--out",
+        metavar="FILE.mp4",
+        type=file_of(".mp4", ".webp", ".gif"),
+        help="default out/RUN-SPLIT-TASK.mp4; .webp and .gif are animated pictures for a page, at most 2 MB",
+    )
 
     this = command(
         "benchmark",

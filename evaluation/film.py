@@ -18,7 +18,7 @@ from envs.task import Task, TaskFamily
 from evaluation.overlay import Caption, Dot, caption_frame, title_card
 from evaluation.recording import Clip, record_adaptation
 from evaluation.style import SPARE_COLOURS, agent_colour, agent_label, describe
-from evaluation.video import write_mp4
+from evaluation.video import write_film
 
 SHOWN_EPISODES = 8  # a longer adaptation shows this many of its episodes, closer together at the start
 SHOWN_ROUNDS = 4
@@ -86,7 +86,7 @@ def film(
     config: FilmConfig | None = None,
     progress: bool = True,
 ) -> Path:
-    """Let each agent adapt to `task` for `episodes` episodes and write what happens as an .mp4; returns `out`.
+    """Let each agent adapt to `task` for `episodes` episodes and film it as an .mp4, .webp or .gif; returns `out`.
 
     agents: (label, agent), one panel each; an empty label is the agent's own name. They meet the same initial states.
     seed: keys initial states and exploration.
@@ -113,7 +113,7 @@ def film(
                 transient=True, disable=not progress,
             )
         )  # fmt: skip
-        write_mp4(bar.track(frames, total=total), Path(out), config.fps)
+        write_film(bar.track(frames, total=total), Path(out), config.fps)
     return Path(out)
 
 

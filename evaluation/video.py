@@ -14,7 +14,22 @@ from PIL import Image
 
 from envs.errors import UserError
 
+FILM_SUFFIXES = (".mp4", ".webp", ".gif")
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
+
+
+def write_film(frames: Iterable[np.ndarray], out: Path, fps: int = 25) -> None:
+    """uint8 [H, W, 3] frames as an .mp4, or as an animated .webp or .gif, which is smaller and plays in a page.
+
+    Raises `UserError` for another kind of file, and where it cannot be written.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in FILM_SUFFIXES:
+        raise UserError(f"a film is an .mp4, .webp or .gif file, got '{out}'")
+    if suffix == ".mp4":
+        write_mp4(frames, out, fps)
+    else:
+        write_animation(list(frames), out, fps)
 
 
 def write_mp4(frames: Iterable[np.ndarray], out: Path, fps: int = 25) -> int:
@@ -80,31 +95,46 @@ def read_mp4(path: Path) -> list[np.ndarray]:
 
 
 def write_animation(
-    frames: list[np.ndarray], out: Path, fps: int = 25, *, width: int = 480, limit_bytes: int = 2_000_000
+    frames: Iterable[np.ndarray], out: Path, fps: int = 25, *, width: int = 720, limit_bytes: int = 2_000_000
 ) -> None:
     """An animated .webp or .gif that plays for ever, as large as `limit_bytes` allows.
 
-    frames: uint8 [H, W, 3], shown at `fps`. Where the file would be too large, it is written again with fewer frames a
-    second, then smaller. Raises `UserError` where even the smallest is too large, or for another kind of file.
+    frames: uint8 [H, W, 3], shown at `fps`, at most `width` pixels wide. Every second one is kept; where the file would
+    be too large, it is written again with fewer, then smaller. Raises `UserError` where even the smallest is too large
+    or the file cannot be written, and for another kind of file.
     """
     out = Path(out)
     kind = out.suffix.lower()
     if kind not in (".webp", ".gif"):
         raise UserError(f"an animated picture is a .webp or .gif file, got '{out}'")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.stem}.{os.getpid()}.part{kind}")
+    kept = [_at_most(Image.fromarray(frame), width) for number, frame in enumerate(frames) if number % 2 == 0]
+    if not kept:
+        raise UserError(f"no frame to write to {out}")
     try:
-        for stride, scale in ((2, 1.0), (3, 1.0), (3, 0.8), (4, 0.8), (4, 0.65), (5, 0.5)):
-            size = round(width * scale), round(width * scale * frames[0].shape[0] / frames[0].shape[1])
-            pictures = [Image.fromarray(f).resize(size, Image.Resampling.LANCZOS) for f in frames[::stride]]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        beside = out.with_name(f".{out.stem}.{os.getpid()}.part{kind}")
+        beside.touch()
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from None
+    try:
+        for stride, scale in ((1, 1.0), (2, 1.0), (2, 0.8), (2, 0.65), (3, 0.5)):
+            pictures = [_at_most(picture, round(kept[0].width * scale)) for picture in kept[::stride]]
             if kind == ".gif":
-                pictures = [p.quantize(colors=128, dither=Image.Dither.NONE) for p in pictures]
+                pictures = [picture.quantize(colors=128, dither=Image.Dither.NONE) for picture in pictures]
             settings: dict[str, Any] = {"quality": 60, "method": 4} if kind == ".webp" else {"optimize": True}
-            duration = round(1000 * stride / fps)
+            duration = round(2000 * stride / fps)
             pictures[0].save(beside, save_all=True, append_images=pictures[1:], duration=duration, loop=0, **settings)
             if beside.stat().st_size <= limit_bytes:
                 beside.replace(out)
                 return
     finally:
         beside.unlink(missing_ok=True)
-    raise UserError(f"{out} would be larger than {limit_bytes} bytes however small it is drawn: take fewer frames")
+    raise UserError(
+        f"{out} would be larger than {limit_bytes} bytes however small it is drawn: take fewer episodes, or an .mp4"
+    )
+
+
+def _at_most(picture: Image.Image, width: int) -> Image.Image:
+    if picture.width <= width:
+        return picture
+    return picture.resize((width, round(width * picture.height / picture.width)), Image.Resampling.LANCZOS)

@@ -148,7 +148,7 @@ def test_help_names_what_there_is() -> None:
         ("resume nowhere", "nowhere is not a run"),
         ("evaluate nowhere", "'nowhere' is neither a run directory nor a shipped agent"),
         ("evaluate nowhere --episodes 0", "argument --episodes: must be 1 or more, got 0"),
-        ("render nowhere --out film.gif", "'film.gif' must end in .mp4"),
+        ("render nowhere --out film.avi", "'film.avi' must end in .mp4 or .webp or .gif"),
         ("render nowhere", "'nowhere' is neither a run directory nor a shipped agent"),
         ("benchmark demo", "the following arguments are required: --out"),
         ("benchmark dmo --out there", "no preset is called 'dmo': did you mean 'demo'?"),

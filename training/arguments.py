@@ -60,12 +60,12 @@ def task_number(text: str) -> int:
     return number
 
 
-def file_of(suffix: str) -> Callable[[str], Path]:
-    """A file name that must end so."""
+def file_of(*suffixes: str) -> Callable[[str], Path]:
+    """A file name that must end in one of them."""
 
     def parse(text: str) -> Path:
-        if Path(text).suffix.lower() != suffix:
-            raise argparse.ArgumentTypeError(f"'{text}' must end in {suffix}")
+        if Path(text).suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"'{text}' must end in {' or '.join(suffixes)}")
         return Path(text)
 
     return parse

@@ -21,7 +21,7 @@ from evaluation.preview import preview
 from evaluation.protocol import Budget, adapt_to_tasks
 from evaluation.recording import Clip, record_adaptation, record_scripted
 from evaluation.style import describe, quantity
-from evaluation.video import read_mp4, write_animation, write_mp4
+from evaluation.video import read_mp4, write_animation, write_film, write_mp4
 
 TASK = ProbeTask(0.7)
 
@@ -213,6 +213,13 @@ class TestVideo:
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("name", ["a.webp", "a.gif"])
+    def test_a_film_is_an_animation_by_its_name(self, name: str, tmp_path: Path) -> None:
+        write_film((frame for frame in noise(9)), tmp_path / name, fps=10)
+        with Image.open(tmp_path / name) as picture:
+            assert picture.n_frames == 5  # type: ignore[attr-defined]  # every second one
+            assert picture.size == (64, 48)
+
+    @pytest.mark.parametrize("name", ["a.webp", "a.gif"])
     def test_an_animation_plays_within_its_limit(self, name: str, tmp_path: Path) -> None:
         write_animation(noise(12), tmp_path / name, width=64, limit_bytes=60_000)
         assert (tmp_path / name).stat().st_size <= 60_000
@@ -226,9 +233,15 @@ class TestVideo:
             write_mp4(noise(1), tmp_path / "a.avi")
         with pytest.raises(UserError, match="no frame"):
             write_mp4([], tmp_path / "a.mp4")
+        with pytest.raises(UserError, match="no frame"):
+            write_film([], tmp_path / "a.gif")
+        with pytest.raises(UserError, match=r"is an \.mp4, \.webp or \.gif file"):
+            write_film(noise(1), tmp_path / "a.avi")
         (tmp_path / "file").touch()
         with pytest.raises(UserError, match="cannot write"):
             write_mp4(noise(1), tmp_path / "file" / "a.mp4")
+        with pytest.raises(UserError, match="cannot write"):
+            write_film(noise(1), tmp_path / "file" / "a.webp")
 
 
 class TestCaption:
