@@ -73,7 +73,8 @@ def test_finetuning_begins_with_the_weights_of_a_trained_agent() -> None:
     config = Sweep("terrain-planar", agent="ppo-finetuned")
     usual, faster = learner(config, ""), learner(config, "learning_rate=0.01")
     of_weights = usual.config
-    assert usual.task == TaskPPOConfig(hidden_sizes=of_weights.hidden_sizes, discount=of_weights.discount)
+    assert (usual.task.hidden_sizes, usual.task.discount) == (of_weights.hidden_sizes, of_weights.discount)
+    assert usual.task.batch_size == TaskPPOConfig().batch_size  # and not what the weights were trained with
     assert faster.task == replace(usual.task, learning_rate=0.01)
     trained = load_agent("ppo-robust/terrain-planar").agent.state()
     state = faster.state()
