@@ -83,17 +83,24 @@ class RL2Config:
 
 @dataclass(frozen=True)
 class RL2Memory:
-    """hidden [N, H]; the last action [N, A], scaled reward [N, 1], done [N, 1], zero at a trial's start. N = K * E."""
+    """What the network carries from step to step, and the beginnings that it may come back to. N = K * E trials.
+
+    hidden [N, H]; the last action [N, A], scaled reward [N, 1], done [N, 1], zero at a trial's start. starts
+    [N, S, H + A + 2]: these four as each of the trial's S episodes so far began; earned, played [N, S]: the sum of the
+    returns of the episodes that began so, and their number; start [N]: with which of them the present one began.
+    chosen: the trial is over, and they were chosen.
+    """
 
     hidden: Tensor
     action: Tensor
     reward: Tensor
     done: Tensor
     generator: torch.Generator
-    episode: int = 0
-    """Episodes of the trial that are over."""
-    at_start: RL2Memory | None = None
-    """The memory with which the present episode began; None in the first."""
+    starts: Tensor
+    earned: Tensor
+    played: Tensor
+    start: Tensor
+    chosen: bool = False
 
 
 class RL2:
@@ -124,13 +131,23 @@ class RL2:
 
     def fresh(self, k: int, e: int, generator: torch.Generator) -> RL2Memory:
         n = k * e
+        nothing = torch.zeros(n, self.config.hidden_size + self._action_size + 2)
+        hidden, action, reward, done = self._parts(nothing)
         return RL2Memory(
-            hidden=torch.zeros(n, self.config.hidden_size),
-            action=torch.zeros(n, self._action_size),
-            reward=torch.zeros(n, 1),
-            done=torch.zeros(n, 1),
-            generator=generator,
+            hidden,
+            action,
+            reward,
+            done,
+            generator,
+            starts=nothing.unsqueeze(1),
+            earned=torch.zeros(n, 1),
+            played=torch.zeros(n, 1),
+            start=torch.zeros(n, dtype=torch.long),
         )
+
+    def _parts(self, start: Tensor) -> tuple[Tensor, ...]:
+        """The state, action, reward and done of [N, H + A + 2]."""
+        return start.split([self.config.hidden_size, self._action_size, 1, 1], dim=-1)
 
     def act(self, memory: RL2Memory, obs: Tensor, explore: bool) -> tuple[Decision, RL2Memory]:
         k, e = obs.shape[:2]
@@ -138,6 +155,7 @@ class RL2:
         with torch.no_grad():
             mean, hidden = self.policy.step(inputs, memory.hidden)
             log_std = self._log_std()
+            explore = explore and not memory.chosen
             action = gaussian_policy.sample(mean, log_std, memory.generator) if explore else mean
             log_prob = gaussian_policy.log_prob(mean, log_std, action)
         value = torch.zeros(k, e)  # the critic speaks up when the trial is over
@@ -155,15 +173,37 @@ class RL2:
     def adapt(self, memory: RL2Memory, trajectories: Trajectories) -> RL2Memory:
         """Go on to the next episode: the memory took everything in step by step.
 
-        Beyond the trial's length in training the network has never been. There, each further episode begins with the
-        memory with which the trial's last one did.
+        Beyond the trial's length in training the network has never been. There, each further episode begins with that
+        of the memories with which the trial's episodes began that has earned most, in the mean of its episodes so far
+        (of equals with the latest), and acts without noise. So what was found and lost again is come back to, and what
+        earned by luck is found out.
         """
-        if memory.episode + 1 >= self.config.episodes_per_trial:
-            _, k, e = trajectories.reward.shape
-            start = memory.at_start or self.fresh(k, e, memory.generator)
-            return replace(start, episode=memory.episode, at_start=start)
-        following = replace(memory, episode=memory.episode + 1, at_start=None)
-        return replace(following, at_start=following)
+        n, count = memory.earned.shape
+        this = nn.functional.one_hot(memory.start, count)  # [N, S]
+        earned = memory.earned + this * trajectories.returns.reshape(n, 1)
+        played = memory.played + this
+        if count < self.config.episodes_per_trial:
+            now = torch.cat([memory.hidden, memory.action, memory.reward, memory.done], dim=-1)
+            return replace(
+                memory,
+                starts=torch.cat([memory.starts, now.unsqueeze(1)], dim=1),
+                earned=nn.functional.pad(earned, (0, 1)),
+                played=nn.functional.pad(played, (0, 1)),
+                start=torch.full_like(memory.start, count),
+            )
+        best = count - 1 - (earned / played).flip(1).argmax(1)
+        hidden, action, reward, done = self._parts(memory.starts[torch.arange(n), best])
+        return replace(
+            memory,
+            hidden=hidden,
+            action=action,
+            reward=reward,
+            done=done,
+            earned=earned,
+            played=played,
+            start=best,
+            chosen=True,
+        )
 
     def _log_std(self) -> Tensor:
         return self.policy.log_std.clamp(min=gaussian_policy.MIN_LOG_STD)

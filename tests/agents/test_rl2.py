@@ -78,7 +78,7 @@ def test_reward_and_done_at_an_episodes_end_change_what_is_done_first_in_the_nex
         end = Transition(last, torch.full((K, E), reward), torch.full((K, E), done))
         return agent.act(agent.adapt(agent.observe(began, end), played), obs, explore=False)[0].action
 
-    _, began = agent.act(replace(memory, episode=0), obs, explore=False)
+    _, began = agent.act(agent.fresh(K, E, memory.generator), obs, explore=False)
     assert not torch.equal(first_action(0.0, True), first_action(1.0, True))
     assert not torch.equal(first_action(0.0, True), first_action(0.0, False))
 
@@ -185,14 +185,52 @@ def test_update_raises_the_likelihood_of_what_went_well(agent: RL2) -> None:
     assert metrics["train/approx_kl"] < 0.2
 
 
-def test_beyond_the_trials_length_each_episode_begins_as_the_trials_last(agent: RL2) -> None:
-    family = ProbeFamily()
-    batch = TaskBatch(family, family.sample("train", K, np.random.default_rng(0)), E, threads=1)
+def test_beyond_the_trials_length_the_beginning_that_earned_most_is_come_back_to(agent: RL2) -> None:
+    """Each of the K * E trials chooses for itself, by the mean of what each beginning has earned so far."""
+    rounds, _ = played_trial(agent)
+    earned = torch.tensor(
+        [[3.0, 1.0, 2.0], [1.0, 2.0, 2.0], [0.0, 5.0, 1.0], [1.0, 2.0, 4.0], [-3.0, -1.0, -2.0], [0, 0, 0]]
+    )
+    expected = [0, 2, 1, 2, 1, 2]  # of equals the latest
     memory, began = agent.fresh(K, E, torch.Generator().manual_seed(0)), []
-    for episode in range(EPISODES + 2):
-        began.append(memory.hidden.clone())
-        trajectories, memory = collect(agent, memory, batch, seed=0, episode=episode)
-        memory = agent.adapt(memory, trajectories)
-    assert not torch.equal(began[EPISODES - 2], began[EPISODES - 1])
-    for later in began[EPISODES:]:
-        assert torch.equal(later, began[EPISODES - 1])
+    for played in earned.T:
+        began.append(memory)
+        memory = replace(memory, hidden=torch.rand(K * E, 16, generator=memory.generator))
+        memory = agent.adapt(memory, paying(rounds[0], played))
+    assert memory.start.tolist() == expected
+    for name in ("hidden", "action", "reward", "done"):
+        for trial, best in enumerate(expected):
+            assert torch.equal(getattr(memory, name)[trial], getattr(began[best], name)[trial])
+
+    # The first trial's choice earns 0 where it had earned 3, a mean of 1.5: the third beginning, 2, is better now.
+    disappointed = agent.adapt(memory, paying(rounds[0], torch.tensor([0.0, 2.0, 5.0, 4.0, -1.0, 0.0])))
+    assert disappointed.start.tolist() == [2, *expected[1:]]
+    assert torch.equal(disappointed.hidden[0], began[2].hidden[0])
+
+
+def paying(played: Trajectories, returns: torch.Tensor) -> Trajectories:
+    """The same round, with these returns [K * E]."""
+    reward = torch.zeros_like(played.reward)
+    reward[3] = returns.reshape(K, E)
+    return replace(played, reward=reward)
+
+
+def test_what_is_chosen_after_the_trial_is_played_without_noise(agent: RL2) -> None:
+    _, memory = played_trial(agent)
+    first = agent.fresh(K, E, torch.Generator().manual_seed(0))
+    obs = torch.zeros(K, E, 3)
+    for remembered, noisy in ((first, True), (memory, False)):
+        explored, mode = (agent.act(remembered, obs, explore)[0].action for explore in (True, False))
+        assert torch.equal(explored, mode) != noisy
+
+
+def test_what_is_remembered_of_beginnings_changes_nothing_within_a_trial(agent: RL2) -> None:
+    """Meta-training plays trials only: whatever was earned, the next episode goes on from where the last one ended."""
+    rounds, _ = played_trial(agent)
+    memory = agent.fresh(K, E, torch.Generator().manual_seed(0))
+    for returns in (5.0, -5.0):
+        memory = replace(memory, hidden=torch.rand(K * E, 16, generator=memory.generator))
+        following = agent.adapt(memory, paying(rounds[0], torch.full((K * E,), returns)))
+        assert torch.equal(following.hidden, memory.hidden)
+        assert not following.chosen
+        memory = following
