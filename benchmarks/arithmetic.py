@@ -16,7 +16,8 @@ one sample in s, one trial of the line search, and the old policy's pass used ag
                  + c / s (2 m S_i (6 P - 4 P_0) + S_o (4 P - 2 P_0))      curvature: forth and back through the steps
                  + 1 / s (m S_i (3 P - P_0) + S_o P)                      the passes kept for it
     MAML, PPO    e (m S_i (9 P - 5 P_0) + S_o (3 P - P_0))                e gradient steps
-    RL2, PPO     g S (3 P - a_0 b_0)                                      g gradient steps on S steps of trials each
+    RL2, PPO     g S (3 P - P_0) + h B (3 C - C_0)                        g steps of the policy, h of the critic C on B
+                 + S_a (G + C)                                            all S_a once: encoder and GRU (G), values
     PPO          g S (6 P' - 2 P_0)                                       policy and value network, P' their mean P
 
 First order, the Hessian's terms are zero. Left out: all that is no matrix product of the networks (activations, ratios,
@@ -108,7 +109,7 @@ def update_products(learner: Learner[Any], family: TaskFamily[Any], gradient_ste
     if gradient_steps == 0:
         raise RuntimeError(f"no optimiser's step was seen in {learner.name}'s update: its floor would mean nothing")
     if learner.name == "rl2":
-        return total(_rl2_gradient_step(config, observation, action, family.horizon), gradient_steps)
+        return _rl2(config, family, gradient_steps)
     samples = learner.meta_batch_size * learner.train_episodes * family.horizon
     rows = samples // math.ceil(samples / config.batch_size)
     towers = [Network(tuple(pairwise((observation, *config.hidden_sizes, out))), 1, rows) for out in (action, 1)]
@@ -138,18 +139,34 @@ def _maml(config: Any, sizes: tuple[int, ...], horizon: int) -> Products:
     )
 
 
-def _rl2_gradient_step(config: Any, observation: int, action: int, horizon: int) -> list[Products]:
-    """The recurrent product and its input gradient go step by step; everything else is one product over the trials."""
-    trials = math.ceil(config.meta_batch_size * config.trials_per_task / config.minibatches)
-    steps, size = horizon * config.episodes_per_trial, config.hidden_size
-    below = Network(((observation + action + 2, size), (size, 3 * size)), 1, steps * trials)
-    recurrent = Product(1, size, steps * trials, 3 * size)  # its weight gradient
-    return [
+def _rl2(config: Any, family: TaskFamily[Any], gradient_steps: int) -> Products:
+    """The recurrent product and its input gradient go step by step; everything else is one product over the trials.
+
+    The critic takes all its steps in every update; of `gradient_steps` the others are the policy's.
+    """
+    size, head, features = config.hidden_size, config.head_size, family.feature_size
+    inputs, steps = family.observation_size + family.action_size + 2, family.horizon * config.episodes_per_trial
+    trials = config.meta_batch_size * config.trials_per_task
+    part = math.ceil(trials / config.minibatches)
+    below = Network(((inputs, size), (size, 3 * size)), 1, steps * part)
+    above = Network(((size, features), (2 * size + features, head), (head, family.action_size)), 1, steps * part)
+    recurrent = Network(((size, 3 * size),), 1, part)
+    critic = Network(((inputs + size + features, head), (head, head), (head, 1)), 1, config.critic_batch_size)
+    critic_steps: int = config.epochs * math.ceil(trials * steps / config.critic_batch_size)
+    policy_step: list[Products] = [
         below.products(GRADIENT),
-        replace(below, layers=((size, action), (size, 1))).products(UPPER_GRADIENT),
-        Network(((size, 3 * size),), 1, trials).products(STEPWISE, steps),
-        {recurrent: 1},
+        above.products(UPPER_GRADIENT),
+        recurrent.products(STEPWISE, steps),
+        {Product(1, size, steps * part, 3 * size): 1},  # the weight gradient of the recurrent product
     ]
+    values = [
+        replace(below, rows=steps * trials).products(FORWARD),
+        replace(recurrent, rows=trials).products(FORWARD, steps),
+        replace(critic, rows=steps * trials).products(FORWARD),
+    ]
+    return total(
+        [total(policy_step, gradient_steps - critic_steps), critic.products(GRADIENT, critic_steps), total(values)]
+    )
 
 
 def multiply_adds(products: Products) -> float:

@@ -24,6 +24,7 @@ from benchmarks.record import machine, print_table, run, write_record, write_row
 from benchmarks.settings import agent_config, parse
 from envs.errors import UserError
 from envs.families import make_family
+from envs.task import Split
 from evaluation.curves import curves_of
 from evaluation.protocol import Budget, adapt_to_tasks, held_out_tasks
 from evaluation.table import Episode
@@ -31,7 +32,7 @@ from training.config import from_data
 from training.run import load_agent
 
 DEFAULTS = "defaults"
-SPLIT = "train"
+SPLIT: Split = "train"
 TASK_SEED = 1  # the tasks are no prefix of those that another benchmark samples
 
 

@@ -29,15 +29,19 @@ from torch import Tensor
 
 from benchmarks.record import machine, print_table, run, write_record
 from envs import GYMNASIUM_IDS
+from envs.errors import UserError
 from envs.families import FAMILIES, make_family
 from envs.simulation import TaskBatch
+
+WITHOUT_PHYSICS = ("bandit", "point")
+"""Families that move by rules of their own: physics alone is no limit for them."""
 
 
 @dataclass(frozen=True)
 class Config:
     """What to measure."""
 
-    families: tuple[str, ...] = tuple(FAMILIES)
+    families: tuple[str, ...] = tuple(name for name in FAMILIES if name not in WITHOUT_PHYSICS)
     """Families to measure."""
     tasks: int = 40
     """Tasks in the batch."""
@@ -86,7 +90,7 @@ class BatchArm:
         self.family = make_family(name)
         tasks = self.family.sample("train", config.tasks, np.random.default_rng(config.seed))
         self.batch = TaskBatch(self.family, tasks, config.episodes, threads=config.threads)
-        self.steps = self.batch.size * self.family.horizon
+        self.steps = 0
         self.policy_seconds = 0.0
 
     def policies(self) -> TaskPolicies:
@@ -99,7 +103,7 @@ class BatchArm:
         """Environment steps per second over one episode in each environment, resets left out."""
         policies = self.policies()
         observation = self.batch.reset(self.config.seed)
-        policy_seconds = 0.0
+        policy_seconds, before_turn = 0.0, self.batch.env_steps
         begin = time.perf_counter()
         with torch.no_grad():
             for _ in range(self.family.horizon):
@@ -109,35 +113,36 @@ class BatchArm:
                 observation = self.batch.step(action).observation
         seconds = time.perf_counter() - begin
         self.policy_seconds = policy_seconds / seconds
+        self.steps = self.batch.env_steps - before_turn  # those that a fall cut short are no steps
         return self.steps / seconds
 
-    def record(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Initial state [N, nstate], controls [T * control_repeat, N, nu] and final qpos of the episodes of a turn."""
-        controls: list[np.ndarray] = []
+    def record(self) -> tuple[np.ndarray, list[tuple[np.ndarray | None, np.ndarray]], np.ndarray]:
+        """Initial state [N, nstate], what each physics step moved (ids, None for all; controls [N, nu]), final qpos."""
+        moved: list[tuple[np.ndarray | None, np.ndarray]] = []
         begin: list[np.ndarray] = []
         physics = self.batch._batch
         inner = physics.step
 
-        def recorded(*args: Any, **kwargs: Any) -> None:
+        def recorded(ids: np.ndarray | None, **kwargs: Any) -> None:
             if not begin:
                 begin.append(physics.state.copy())
-            controls.append(self.batch.sim.ctrl.copy())
-            inner(*args, **kwargs)
+            moved.append((ids, self.batch.sim.ctrl.copy()))
+            inner(ids, **kwargs)
 
         physics.step = recorded
         try:
             self.turn()
         finally:
             del physics.step
-        return begin[0], np.stack(controls), self.batch.sim.qpos.copy()
+        return begin[0], moved, self.batch.sim.qpos.copy()
 
 
 class LimitArm:
     """`mujoco.batch` alone on the same models, from the same states, under the controls recorded from the batch."""
 
     def __init__(self, arm: BatchArm) -> None:
+        self.begin, self.moved, self.end = arm.record()
         self.frame_skip, self.steps = arm.family.frame_skip, arm.steps
-        self.begin, self.controls, self.end = arm.record()
         models = arm.batch.models
         self.physics = mujoco.batch.Batch(models[0], nsim=arm.batch.size, nthread=arm.config.threads)
         self.physics.set_models([model for model in models for _ in range(arm.config.episodes)])
@@ -147,9 +152,9 @@ class LimitArm:
         self.physics.state[:] = self.begin
         ctrl = self.physics.bind("ctrl")
         begin = time.perf_counter()
-        for control in self.controls:
+        for ids, control in self.moved:
             ctrl[:] = control
-            self.physics.step(nstep=self.frame_skip)
+            self.physics.step(ids, nstep=self.frame_skip)
         seconds = time.perf_counter() - begin
         if not np.array_equal(self.physics.bind("qpos"), self.end):
             raise RuntimeError("the replay went another way than the recording: the limit would mean nothing")
@@ -232,6 +237,9 @@ def table(results: dict[str, Any]) -> Table:
 def main() -> None:
     """Measure, print a table, write the JSON."""
     config = tyro.cli(Config, description=__doc__)
+    for name in WITHOUT_PHYSICS:
+        if name in config.families:
+            raise UserError(f"{name} moves by rules of its own: there is no physics to measure it against")
     torch.set_num_threads(1)
     where = machine()
     results = {name: measure(config, name) for name in config.families}

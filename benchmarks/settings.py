@@ -1,4 +1,4 @@
-"""The sizes at which the benchmarks train each agent on each family: those of the shipped agents and of the papers."""
+"""The settings with which the benchmarks train each agent on each family: those of its recipe, or of the papers."""
 
 from __future__ import annotations
 
@@ -10,24 +10,14 @@ from typing import Any
 from agents.catalogue import agent_class
 from envs.errors import UserError
 from training.config import from_data
+from training.recipes import RECIPES
 
-SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
-    ("maml", "grasp"): {"inner_lr": 0.2, "max_kl": 0.03, "meta_batch_size": 20, "episodes_per_step": 8},
-    ("maml", "terrain"): {"inner_lr": 0.2, "max_kl": 0.03, "meta_batch_size": 16, "episodes_per_step": 5},
-    ("maml", "terrain-planar"): {"inner_lr": 0.2, "max_kl": 0.03, "meta_batch_size": 16, "episodes_per_step": 5},
+PAPERS: dict[tuple[str, str], dict[str, Any]] = {
     # network and episodes of an update as in arXiv 1703.03400
     ("maml", "cheetah-vel-2017"): {
         **{"hidden_sizes": [100, 100], "meta_batch_size": 20, "episodes_per_step": 20},
         **{"discount": 0.98, "gae_lambda": 0.95, "initial_log_std": -0.7, "max_kl": 0.04, "curvature_stride": 20},
         "outer_normalisation": "batch",
-    },
-    ("rl2", "grasp"): {"hidden_size": 96, "meta_batch_size": 64, "trials_per_task": 1, "episodes_per_trial": 4},
-    ("rl2", "terrain"): {"hidden_size": 64, "meta_batch_size": 40, "trials_per_task": 1, "episodes_per_trial": 2},
-    ("rl2", "terrain-planar"): {
-        "hidden_size": 64,
-        "meta_batch_size": 32,
-        "trials_per_task": 1,
-        "episodes_per_trial": 3,
     },
     ("rl2", "cheetah-vel-2017"): {
         "hidden_size": 64,
@@ -35,15 +25,12 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
         "trials_per_task": 1,
         "episodes_per_trial": 2,
     },
-    ("ppo-robust", "grasp"): {
-        **{"hidden_sizes": [128, 128], "batch_size": 2000, "epochs": 6},
-        **{"meta_batch_size": 100, "episodes_per_task": 4},
-    },
-    ("ppo-robust", "terrain"): {
-        **{"hidden_sizes": [128, 128], "batch_size": 2000, "epochs": 6},
-        **{"meta_batch_size": 40, "episodes_per_task": 4},
-    },
-    ("ppo-robust", "terrain-planar"): {"meta_batch_size": 20, "episodes_per_task": 4},
+}
+"""Of families that no recipe has."""
+
+SETTINGS: dict[tuple[str, str], Mapping[str, Any]] = {
+    **{pair: recipe.settings for pair, recipe in RECIPES.items()},
+    **PAPERS,
 }
 """What differs from the agent's defaults."""
 

@@ -82,11 +82,16 @@ def test_clipped_update_of_maml() -> None:
 
 
 def test_updates_by_gradient_steps() -> None:
-    rl2 = learner("rl2", RL2Config(hidden_size=4, episodes_per_trial=2, meta_batch_size=4, minibatches=2))
-    first = (3 + 1 + 2) * 4
-    p = first + 2 * 4 * 12 + 4 * 2
-    trials = 4 * rl2.train_episodes // 2
-    assert multiply_adds(update_products(rl2, ProbeFamily(), 5)) == 5 * trials * 20 * (3 * p - first)
+    family = ProbeFamily()
+    settings = {"hidden_size": 4, "head_size": 5, "episodes_per_trial": 2, "meta_batch_size": 4, "trials_per_task": 2}
+    rl2 = learner("rl2", RL2Config(**settings, minibatches=2, epochs=3, critic_batch_size=40))
+    inputs, features, steps = 3 + 1 + 2, family.feature_size, 4 * 2 * 20
+    gru = inputs * 4 + 2 * 4 * 12
+    p = gru + 4 * features + (8 + features) * 5 + 5 * 1
+    c, c_first = (inputs + 4 + features) * 5 + 5 * 5 + 5 * 1, (inputs + 4 + features) * 5
+    critic_steps = 3 * steps // 40
+    expected = 5 * steps // 2 * (3 * p - inputs * 4) + critic_steps * 40 * (3 * c - c_first) + steps * (gru + c)
+    assert multiply_adds(update_products(rl2, family, 5 + critic_steps)) == expected
 
     ppo = learner("ppo-robust", PPOConfig(hidden_sizes=(4,), meta_batch_size=2, episodes_per_task=3, batch_size=30))
     p, first = 3 * 4 + 4 * 1, 3 * 4
