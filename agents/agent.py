@@ -142,9 +142,10 @@ class Learner(Agent[M], Protocol[M]):
     @property
     def rounds(self) -> int: ...
 
-    def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
+    def update(self, rounds: list[Trajectories], generator: torch.Generator, progress: float = 0.0) -> dict[str, float]:
         """One meta-update from the rounds of one iteration; returns metrics, keyed by TensorBoard tag (`train/...`).
 
+        progress: the share of the training's steps that were taken before this iteration, for what changes with it.
         It may raise FloatingPointError where numbers are not finite; the update is then taken back.
         """
         ...

@@ -196,7 +196,7 @@ class Maml:
     def rounds(self) -> int:
         return self.config.inner_steps + 1
 
-    def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
+    def update(self, rounds: list[Trajectories], generator: torch.Generator, progress: float = 0.0) -> dict[str, float]:
         config = self.config
         inner = [self.step_data(played) for played in rounds[:-1]]
         outer = self.step_data(rounds[-1], config.outer_normalisation)

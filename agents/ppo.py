@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import stable_baselines3
 import torch
+from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor
 
 from agents import ppo_model
@@ -33,6 +34,8 @@ class PPOConfig(PPOUpdateConfig):
     """Tasks of one training iteration."""
     episodes_per_task: int = 10
     """Episodes of each task in one training iteration."""
+    anneal_to: float = 1.0
+    """Share of `learning_rate` that is left at the end of training; it falls linearly. 1 keeps it."""
 
     RETIRED: ClassVar[tuple[str, ...]] = ("episodes_per_update", "task_batch_size")
     """Settings that older runs name and training never read: what is learnt on a task has a config of its own."""
@@ -40,6 +43,7 @@ class PPOConfig(PPOUpdateConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, 1, 10_000, "meta_batch_size", "episodes_per_task")
+        check_range(self, 0.001, 1, "anneal_to")
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class RobustPPO(_PPO):
     def __init__(self, config: PPOConfig, sizes: Sizes, generator: torch.Generator) -> None:
         super().__init__(config, sizes, generator)
         self.config = config
+        self.model.lr_schedule = LinearSchedule(config.learning_rate, config.learning_rate * config.anneal_to, 1.0)
 
     def fresh(self, k: int, e: int, generator: torch.Generator) -> SharedMemory:
         return SharedMemory(generator)
@@ -120,8 +125,8 @@ class RobustPPO(_PPO):
     def rounds(self) -> int:
         return 1
 
-    def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
-        return ppo_model.update(self.model, rounds[-1], generator)
+    def update(self, rounds: list[Trajectories], generator: torch.Generator, progress: float = 0.0) -> dict[str, float]:
+        return ppo_model.update(self.model, rounds[-1], generator, progress)
 
     def state(self) -> dict[str, Tensor]:
         weights = {f"policy/{name}": value.detach().clone() for name, value in self.model.policy.state_dict().items()}

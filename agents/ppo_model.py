@@ -116,8 +116,13 @@ def act(model: stable_baselines3.PPO, obs: Tensor, explore: bool, generator: tor
     return Decision(action.reshape(*lead, -1), log_prob.reshape(lead), value.reshape(lead))
 
 
-def update(model: stable_baselines3.PPO, data: Trajectories, generator: torch.Generator) -> dict[str, float]:
-    """stable-baselines3's own update on one round. The horizon's end bootstraps from the value of `final_obs`."""
+def update(
+    model: stable_baselines3.PPO, data: Trajectories, generator: torch.Generator, progress: float = 0.0
+) -> dict[str, float]:
+    """stable-baselines3's own update on one round. The horizon's end bootstraps from the value of `final_obs`.
+
+    progress: the share of the training that is over, by which the library's schedules go.
+    """
     steps = len(data.obs)
     flat = {
         name: getattr(data, name).reshape(steps, -1, *getattr(data, name).shape[3:])
@@ -148,7 +153,7 @@ def update(model: stable_baselines3.PPO, data: Trajectories, generator: torch.Ge
         last_value = model.policy.predict_values(data.final_obs.reshape(columns, -1)).flatten()
     buffer.compute_returns_and_advantage(last_value, flat["terminated"][-1].numpy())
     model.rollout_buffer = buffer
-    model._current_progress_remaining = 1.0
+    model._current_progress_remaining = 1.0 - progress
     with _global_numpy_seed(_draw_seed(generator)):
         model.train()
     metrics = {name: float(value) for name, value in model.logger.name_to_value.items() if name.startswith("train/")}

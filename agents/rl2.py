@@ -59,6 +59,9 @@ class RL2Config:
     desired_kl: float = 0.0125
     """Mean KL of an update from the policy before it. The policy's step size falls by a factor of 1.2 after an update
     that went twice as far, and rises by it, up to `learning_rate`, after one that went half as far."""
+    anneal_to: float = 1.0
+    """Share of `desired_kl`, and of the critic's step size, that is left at the end of training; both fall linearly.
+    1 keeps them."""
     belief_coefficient: float = 0.1
     """Weight of the squared error with which the GRU's state tells the task's features; 0 lets it learn from reward
     alone."""
@@ -76,6 +79,7 @@ class RL2Config:
         check_range(self, 1, 1_000_000, "critic_batch_size")
         check_range(self, 0, 1, "discount", "gae_lambda")
         check_range(self, 1e-8, 100, "learning_rate", "clip_range", "desired_kl")
+        check_range(self, 0.001, 1, "anneal_to")
         check_range(self, 1e-8, 1e6, "max_grad_norm")
         check_range(self, 0, 1e6, "reward_scale", "belief_coefficient", "entropy_coefficient")
         check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
@@ -251,7 +255,9 @@ class RL2:
             trial.reward * scale, values, nothing, never, self.config.discount, self.config.gae_lambda
         )
 
-    def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
+    def update(self, rounds: list[Trajectories], generator: torch.Generator, progress: float = 0.0) -> dict[str, float]:
+        left = 1 - (1 - self.config.anneal_to) * progress
+        self._optimisers["critic"].param_groups[0]["lr"] = self.config.learning_rate * left
         trial = concatenate(rounds)
         valid = trial.valid_within(len(rounds))
         known = self.known_to_critic(trial)
@@ -261,8 +267,9 @@ class RL2:
         target = advantage + value
         explained = 1 - advantage[valid].var() / target[valid].var().clamp(min=1e-8)
         value_loss = self._fit_critic(known[valid.flatten(1)], target[valid], generator)
+        desired_kl = self.config.desired_kl * left
         return {
-            **self._improve_policy(trial, normalised(advantage, valid, (0, 1, 2)), valid, generator),
+            **self._improve_policy(trial, normalised(advantage, valid, (0, 1, 2)), valid, desired_kl, generator),
             "train/value_loss": value_loss,
             "train/explained_variance": float(explained),
         }
@@ -279,7 +286,7 @@ class RL2:
         return float(torch.stack(losses).mean())
 
     def _improve_policy(
-        self, trial: Trajectories, advantage: Tensor, valid: Tensor, generator: torch.Generator
+        self, trial: Trajectories, advantage: Tensor, valid: Tensor, desired_kl: float, generator: torch.Generator
     ) -> dict[str, float]:
         """PPO's passes over whole trials; the policy's metrics."""
         config, inputs, features = self.config, self.replay_inputs(trial), self._features(trial)
@@ -309,9 +316,9 @@ class RL2:
                     clipped = masked_mean(((ratio - 1).abs() > config.clip_range).float(), weight)
                     rows.append(torch.stack([policy_loss, belief_loss, clipped, norm]))
             kls.append(float(torch.stack(kl_of_pass).mean()))
-            if kls[-1] > 2.0 * config.desired_kl:
+            if kls[-1] > 2.0 * desired_kl:
                 break
-        self._steer_step_size(kls[-1])
+        self._steer_step_size(kls[-1], desired_kl)
         names = ("policy_gradient_loss", "belief_loss", "clip_fraction", "grad_norm")
         return {
             **{f"train/{name}": float(x) for name, x in zip(names, torch.stack(rows).mean(0), strict=True)},
@@ -326,9 +333,9 @@ class RL2:
         """Adam's group of the policy's parameters, which holds the step size."""
         return self._optimisers["policy"].param_groups[0]
 
-    def _steer_step_size(self, kl: float) -> None:
+    def _steer_step_size(self, kl: float, desired: float) -> None:
         """As PPO's adaptive KL penalty is steered (arXiv 1707.06347, section 4), but the step size."""
-        group, desired = self._policy_group, self.config.desired_kl
+        group = self._policy_group
         if kl > 2.0 * desired:
             group["lr"] /= STEP_FACTOR
         elif kl < 0.5 * desired:

@@ -85,8 +85,12 @@ class Iteration:
     """Why there was no update, if there was none."""
 
 
-def iterate(learner: Learner[Any], family: TaskFamily[Any], config: TrainConfig, iteration: int) -> Iteration:
+def iterate(
+    learner: Learner[Any], family: TaskFamily[Any], config: TrainConfig, iteration: int, progress: float = 0.0
+) -> Iteration:
     """Collect `learner.rounds` rounds on freshly drawn tasks, adapting between them, and update the learner once.
+
+    progress: the share of `config.steps` that is taken already.
 
     An update from or to numbers that are not finite is not made: the learner stays as it was, and `skipped` says why.
     """
@@ -107,7 +111,8 @@ def iterate(learner: Learner[Any], family: TaskFamily[Any], config: TrainConfig,
     train_metrics: dict[str, float] = {}
     if skipped is None:
         with torch_threads(config.threads):
-            train_metrics, skipped = guarded_update(learner, rounds, torch_generator(seed, "update", iteration))
+            generator = torch_generator(seed, "update", iteration)
+            train_metrics, skipped = guarded_update(learner, rounds, generator, progress)
     seconds = time.perf_counter() - start
     metrics = {
         **rollout_metrics(rounds),
@@ -136,7 +141,7 @@ def _not_finite(played: Trajectories) -> str | None:
 
 
 def guarded_update(
-    learner: Learner[Any], rounds: list[Trajectories], generator: torch.Generator
+    learner: Learner[Any], rounds: list[Trajectories], generator: torch.Generator, progress: float
 ) -> tuple[dict[str, float], str | None]:
     """The metrics of an update, and None; or, where it left anything not finite, nothing and what that was.
 
@@ -144,7 +149,7 @@ def guarded_update(
     """
     before = learner.state()
     try:
-        metrics = learner.update(rounds, generator)
+        metrics = learner.update(rounds, generator, progress)
     except FloatingPointError as error:
         learner.load_state(before)
         return {}, str(error)

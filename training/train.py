@@ -127,7 +127,7 @@ def _continue(
             before, state = now, learner.state()
             try:
                 with signals.interruptible():
-                    done = iterate(learner, family, settings, now.iteration)
+                    done = iterate(learner, family, settings, now.iteration, now.env_steps / settings.steps)
                     now = _counted(before, done)
                     metrics = done.metrics
                     if _passed(settings.evaluate_every, before, now):
