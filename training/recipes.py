@@ -39,7 +39,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo-robust": PPO_SETTINGS,
     "rl2": {
         "grasp": {**RL2, "hidden_size": 96, "meta_batch_size": 64, "reward_scale": 40.0, "gae_lambda": 0.9},
-        "terrain": RL2,
+        "terrain": {**RL2, "anneal_to": 0.05},
         "terrain-planar": RL2,
     },
     "maml": dict.fromkeys(STEPS, MAML),

@@ -86,6 +86,16 @@ def test_state_continues_training_bit_for_bit(name: str) -> None:
         assert torch.equal(value, resumed.state()[key]), key
 
 
+@pytest.mark.parametrize("name", ["ppo-robust", "ppo-oracle"])
+def test_ppos_step_size_falls_linearly_over_the_training_where_that_is_asked(name: str) -> None:
+    for anneal_to, progress, expected in ((0.1, 0.0, 1e-3), (0.1, 0.5, 5.5e-4), (0.1, 1.0, 1e-4), (1.0, 0.5, 1e-3)):
+        config = agent_class(name).config_type(**SMALL_PPO, learning_rate=1e-3, anneal_to=anneal_to)
+        agent = make_agent(name, config, FAMILY, seed=0)
+        rounds, _ = rounds_of(agent, 1, agent.train_episodes)
+        metrics = agent.update(rounds, torch.Generator().manual_seed(0), progress)
+        assert metrics["train/learning_rate"] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("name", ["ppo", "ppo-finetuned"])
 def test_learning_arms_change_each_tasks_own_policy(name: str) -> None:
     agent = build(name)

@@ -165,12 +165,38 @@ def test_the_policys_step_size_keeps_the_distance_of_updates(agent: RL2) -> None
     first = agent.state()["policy-optimiser/learning_rate"]
     for kl, factor in ((0.1, 1 / 1.2), (0.0125, 1.0), (0.001, 1.2), (0.001, 1.0)):  # never above the first one
         before = agent.state()["policy-optimiser/learning_rate"]
-        agent._steer_step_size(kl)
+        agent._steer_step_size(kl, agent.config.desired_kl)
         assert agent.state()["policy-optimiser/learning_rate"] == pytest.approx(float(before) * factor)
-    agent._steer_step_size(0.1)
+    agent._steer_step_size(0.1, agent.config.desired_kl)
     other = RL2(agent.config, Sizes.of(ProbeFamily()), torch.Generator().manual_seed(4))
     other.load_state(agent.state())
     assert other.state()["policy-optimiser/learning_rate"] == agent.state()["policy-optimiser/learning_rate"] < first
+
+
+def test_an_annealed_update_goes_less_far_the_more_of_the_training_is_over(agent: RL2) -> None:
+    """The policy's distance by its KL, which the step size has to come down to; the critic's by its step size."""
+    rounds, _ = played_trial(agent)
+    distances = []
+    for progress in (0.0, 1.0):
+        annealed = RL2(replace(agent.config, anneal_to=0.01), Sizes.of(ProbeFamily()), torch.Generator().manual_seed(3))
+        for i in range(20):
+            annealed.load_state(agent.state() | {"policy-optimiser/learning_rate": annealed._policy_group["lr"]})
+            metrics = annealed.update(rounds, torch.Generator().manual_seed(i), progress)
+        moved = (annealed.critic.value.weight - agent.critic.value.weight).detach()
+        distances.append((metrics["train/approx_kl"], float(moved.norm())))
+    (early_kl, early_moved), (late_kl, late_moved) = distances
+    assert late_kl < 0.2 * early_kl
+    assert late_moved < 0.05 * early_moved
+
+
+def test_without_annealing_progress_changes_nothing(agent: RL2) -> None:
+    rounds, _ = played_trial(agent)
+    states = []
+    for progress in (0.0, 0.9):
+        same = RL2(agent.config, Sizes.of(ProbeFamily()), torch.Generator().manual_seed(3))
+        same.update(rounds, torch.Generator().manual_seed(0), progress)
+        states.append(same.state())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_update_raises_the_likelihood_of_what_went_well(agent: RL2) -> None:
