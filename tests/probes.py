@@ -183,7 +183,7 @@ class ProbeLearner:
         target = (weight * position.transpose(0, 1).flatten(1)).sum(1)
         return replace(memory, target=target[:, None])
 
-    def update(self, rounds: list[Trajectories], generator: torch.Generator) -> dict[str, float]:
+    def update(self, rounds: list[Trajectories], generator: torch.Generator, progress: float = 0.0) -> dict[str, float]:
         target = torch.zeros(rounds[0].obs.shape[1], len(self.gain))
         losses = []
         for trajectories in rounds:

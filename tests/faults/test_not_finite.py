@@ -130,8 +130,8 @@ def in_gradient(patch: pytest.MonkeyPatch, fault: Fault, learner: type) -> None:
 def in_weights(patch: pytest.MonkeyPatch, fault: Fault, learner: type) -> None:
     update = learner.update
 
-    def faulty(self: Any, rounds: Any, generator: torch.Generator) -> dict[str, float]:
-        metrics = update(self, rounds, generator)
+    def faulty(self: Any, rounds: Any, generator: torch.Generator, progress: float) -> dict[str, float]:
+        metrics = update(self, rounds, generator, progress)
         if fault.is_now(1):
             state = self.state()
             name = next(name for name, tensor in state.items() if tensor.is_floating_point())

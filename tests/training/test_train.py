@@ -118,7 +118,7 @@ def test_a_spent_budget_is_refused_and_a_missing_run_named(tmp_path, probe_run, 
 def test_an_update_that_leaves_nan_is_taken_back_and_counted(tmp_path, probe_run, console, monkeypatch):
     update = ProbeLearner.update
 
-    def poisoned_once(self, rounds, generator):
+    def poisoned_once(self, rounds, generator, progress):
         poisoned = self.updates == 2 and not said()
         metrics = update(self, rounds, generator)
         if poisoned:
@@ -147,7 +147,7 @@ def test_updates_that_all_fail_end_training_with_code_3_and_the_last_good_weight
 
 
 def test_a_fault_of_our_own_says_where_the_last_checkpoint_is(tmp_path, probe_run, console, monkeypatch):
-    def faulty(self, rounds, generator):
+    def faulty(self, rounds, generator, progress):
         raise IndexError("ours")
 
     monkeypatch.setattr(ProbeLearner, "update", faulty)
@@ -173,10 +173,10 @@ def test_a_signal_gives_up_the_iteration_and_the_run_goes_on(tmp_path, probe_run
     whole = train(probe_run(steps=1920), tmp_path / "whole", console)
     iterate = training.iterate
 
-    def interrupted_in_the_second(learner, family, settings, iteration):
+    def interrupted_in_the_second(learner, family, settings, iteration, progress):
         if iteration == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return iterate(learner, family, settings, iteration)
+        return iterate(learner, family, settings, iteration, progress)
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "iterate", interrupted_in_the_second)
