@@ -38,17 +38,30 @@ def generalized_advantages(
     return advantage
 
 
-def linear_baseline(obs: Tensor, returns: Tensor, valid: Tensor, regularisation: float = 1e-4) -> Tensor:
+STEPS_PER_FEATURE = 20  # fewer steps than so many for each feature, and a fitted baseline explains its own noise away
+
+
+def baseline_features(observation_size: int) -> int:
+    """How many features `linear_baseline` has; 0 for the observation's size is time alone."""
+    return 2 * observation_size + 4
+
+
+def linear_baseline(obs: Tensor | None, returns: Tensor, valid: Tensor, regularisation: float = 1e-4) -> Tensor:
     """Values [T, K, E] of a ridge regression fitted for each task on its own steps.
 
     obs [T, K, E, O], returns and valid [T, K, E]. Features as in the linear feature baseline of arXiv 1604.06778:
-    observation, its square, time, its square and cube, and one. Solved in float64: the features are nearly collinear.
+    observation, its square, time, its square and cube, and one; without obs, the last four alone. What it removes from
+    the returns of the same steps is signal, not noise, where there are fewer than `STEPS_PER_FEATURE` steps for each
+    feature. Solved in float64: the features are nearly collinear.
     """
-    horizon, tasks, episodes, _ = obs.shape
+    horizon, tasks, episodes = returns.shape
     time = torch.arange(horizon, dtype=torch.float64).div(horizon).reshape(horizon, 1, 1, 1)
     time = time.expand(horizon, tasks, episodes, 1)
-    clipped = obs.double().clamp(-10.0, 10.0)
-    features = torch.cat([clipped, clipped**2, time, time**2, time**3, torch.ones_like(time)], dim=-1)
+    columns = [time, time**2, time**3, torch.ones_like(time)]
+    if obs is not None:
+        clipped = obs.double().clamp(-10.0, 10.0)
+        columns = [clipped, clipped**2, *columns]
+    features = torch.cat(columns, dim=-1)
     features = features.transpose(0, 1).reshape(tasks, horizon * episodes, -1)
     target = returns.double().transpose(0, 1).reshape(tasks, -1, 1)
     weighted = features * valid.double().transpose(0, 1).reshape(tasks, -1, 1)
@@ -57,7 +70,7 @@ def linear_baseline(obs: Tensor, returns: Tensor, valid: Tensor, regularisation:
     scale = horizon * episodes
     coefficients = torch.linalg.solve(gram + regularisation * scale * identity, weighted.mT @ target)
     values = (features @ coefficients).reshape(tasks, horizon, episodes).transpose(0, 1)
-    return values.to(obs.dtype)
+    return values.to(returns.dtype)
 
 
 def normalised(advantage: Tensor, valid: Tensor, dims: tuple[int, ...]) -> Tensor:

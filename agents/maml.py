@@ -1,37 +1,43 @@
-"""MAML for reinforcement learning (arXiv 1703.03400): weights that one gradient step on a task's episodes adapts.
+"""MAML for reinforcement learning (arXiv 1703.03400): parameters that a gradient step on a task's episodes adapts.
 
-Inner step, for each task k on a round of its own episodes (all tasks at once, weights [K, ...]):
+Inner step, for each task k on its episodes so far (all tasks at once, weights [K, ...]):
 
     J_k(theta) = mean_t [ pi_theta(a_t|s_t) / pi_old(a_t|s_t) * A_t ]
     theta_k    = theta + inner_lr * grad J_k(theta)
 
 The ratio's gradient at theta is the policy gradient, and its curvature credits the exploration that found the data (the
-low-variance curvature surrogate of arXiv 1810.06784, equation 5). Outer step: TRPO (arXiv 1502.05477) or the clipped
-surrogate on the episodes collected after the last inner step, differentiated through all inner steps
-(`agents.meta_gradient`).
+low-variance curvature surrogate of arXiv 1810.06784, equation 5). What adapts is a context, a vector that the policy
+reads beside its observation (arXiv 1810.03642), or every weight.
+
+Outer step: the clipped surrogate on the rounds before, between and after the inner steps (arXiv 1810.06784), or TRPO
+(arXiv 1502.05477) on the last round, differentiated through all inner steps (`agents.meta_gradient`). The advantages
+A_t are those of `agents.maml_advantages`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import ClassVar, Literal
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from agents import gaussian_policy
-from agents.advantages import discounted_returns, generalized_advantages, linear_baseline, normalised
+from agents.advantages import STEPS_PER_FEATURE, baseline_features, masked_mean
 from agents.agent import Decision, Sizes, Trajectories, Transition
 from agents.finite import warn_of_skipped
-from agents.meta_gradient import MetaObjective, StepData
-from agents.optimiser_state import adam_state, load_adam_state, load_tensors
+from agents.maml_advantages import CriticAdvantages, FittedAdvantages
+from agents.meta_gradient import MetaGradient, MetaObjective, StepData
+from agents.meta_parameters import MetaParameters
+from agents.optimiser_state import adam_state, load_adam_state
 from agents.policy_derivatives import Layout, forward
 from agents.trust_region import trust_region_step
 from envs.errors import UserError, check_range
 
 MAX_ADAPTED = 2**30  # weights of all tasks together, 4 GiB
+STEP_FACTOR = 1.2  # by which Adam's step size changes after an update that went too far or not far enough
 
 
 @dataclass(frozen=True)
@@ -40,29 +46,63 @@ class MamlConfig:
     """Units of the policy's layers."""
     activation: Literal["tanh", "relu"] = "tanh"
     """What follows each of these layers; relu is the cheaper one."""
-    inner_lr: float = 0.1
-    """Step size of an inner step; where it is learned, the first guess."""
+    adapted: Literal["context", "weights"] = "context"
+    """What an inner step changes: the context alone, or every weight."""
+    context_size: int = 16
+    """Entries of the context."""
+    inner_lr: float = 50.0
+    """Step size of an inner step; where it is learned, the first guess. A context wants about 50, weights 0.1."""
     learn_inner_lr: bool = True
-    """Learn one step size for each weight tensor and inner step."""
-    inner_steps: int = 1
-    """Inner steps in training, each on freshly collected episodes."""
+    """Learn one step size for each adapted tensor and inner step."""
+    inner_steps: int = 2
+    """Inner steps in training, each after freshly collected episodes."""
+    reuse_episodes: bool = True
+    """An inner step learns from all episodes of the task so far, reweighted; otherwise from the last round's alone."""
+    inner_clip_range: float = 1.0
+    """Bound on the likelihood ratio of these episodes."""
     first_order: bool = False
     """Leave the inner steps' curvature out of the meta-gradient."""
     meta_batch_size: int = 20
     """Tasks of one meta-iteration."""
-    episodes_per_step: int = 10
-    """Episodes of each task that one inner step learns from."""
+    episodes_per_step: int = 5
+    """New episodes of each task before an inner step."""
+    inner_discount: float = 0.9
+    """Discount of the inner steps' advantages: a shorter horizon than the task's, against noise."""
+    inner_gae_lambda: float = 0.5
+    """Advantage horizon of the inner steps."""
     discount: float = 0.99
     """Per step, within the episode."""
-    gae_lambda: float = 0.97
+    gae_lambda: float = 0.95
     """Advantage horizon, within the episode."""
+    baseline: Literal["critic", "time", "observations"] = "critic"
+    """What returns are compared with: critics learned over all tasks, or a regression fitted to each task's round, on
+    time alone or on the observations too. The last is refused where a round has too few steps for it."""
+    critic_size: int = 128
+    """Units of each of a critic's two layers."""
+    critic_learning_rate: float = 1e-3
+    """Adam's step size for the critics."""
+    critic_epochs: int = 4
+    """Passes of the critics over the rounds of an update."""
+    critic_batch_size: int = 1000
+    """Steps of one gradient step of a critic."""
     initial_log_std: float = -0.5
     """Log deviation of the first policy's actions."""
-    outer: Literal["trpo", "ppo"] = "trpo"
-    """The meta-update."""
-    outer_normalisation: Literal["task", "batch"] = "task"
-    """Advantages of the meta-update have unit deviation in each task, or over the batch: then a task counts by what
-    there is to win in it."""
+    outer: Literal["ppo", "trpo"] = "ppo"
+    """The meta-update: clipped surrogate on all rounds, or trust region on the last."""
+    outer_normalisation: Literal["task", "batch"] = "batch"
+    """Advantages of the meta-update have unit deviation over the batch, so that tasks with larger advantages weigh
+    more, or in each task."""
+    learning_rate: float = 2e-3
+    """PPO: Adam's first step size, and the largest; see `desired_kl`."""
+    epochs: int = 8
+    """PPO: passes over the tasks in one meta-update."""
+    minibatches: int = 5
+    """PPO: parts into which each pass splits the tasks."""
+    clip_range: float = 0.2
+    """PPO: bound on the likelihood ratio."""
+    desired_kl: float = 0.015
+    """PPO: mean KL of an update. After twice as much, its passes end and the step size falls by a factor of 1.2; after
+    half as much it rises again."""
     max_kl: float = 0.01
     """TRPO: bound on the mean KL from the adapted policies that collected the data."""
     conjugate_gradient_steps: int = 10
@@ -71,20 +111,19 @@ class MamlConfig:
     """TRPO: added to the curvature's diagonal."""
     curvature_stride: int = 4
     """TRPO: one time step in so many counts for the curvature."""
-    learning_rate: float = 3e-4
-    """PPO: Adam's step size."""
-    epochs: int = 5
-    """PPO: gradient steps of one meta-update."""
-    clip_range: float = 0.2
-    """PPO: bound on the likelihood ratio."""
 
     def __post_init__(self) -> None:
-        check_range(self, 1, 1024, "hidden_sizes")
+        check_range(self, 1, 1024, "hidden_sizes", "context_size", "critic_size")
         check_range(self, 1, 100, "inner_steps")
-        check_range(self, 1, 1_000, "epochs", "conjugate_gradient_steps")
-        check_range(self, 1, 10_000, "meta_batch_size", "episodes_per_step", "curvature_stride")
-        check_range(self, 0, 1, "discount", "gae_lambda")
-        check_range(self, 1e-8, 100, "inner_lr", "max_kl", "damping", "learning_rate", "clip_range")
+        check_range(self, 1, 1_000, "epochs", "critic_epochs", "conjugate_gradient_steps")
+        check_range(self, 1, 10_000, "meta_batch_size", "episodes_per_step", "minibatches", "curvature_stride")
+        check_range(self, 1, 1_000_000, "critic_batch_size")
+        check_range(self, 0, 1, "inner_discount", "inner_gae_lambda", "discount", "gae_lambda")
+        check_range(self, 1e-8, 10_000, "inner_lr")
+        check_range(
+            self, 1e-8, 100, "max_kl", "damping", "learning_rate", "clip_range", "inner_clip_range", "desired_kl"
+        )
+        check_range(self, 1e-8, 100, "critic_learning_rate")
         check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
         adapted = self.meta_batch_size * sum(rows * columns for rows, columns in pairwise(self.hidden_sizes))
         if adapted > MAX_ADAPTED:
@@ -93,14 +132,33 @@ class MamlConfig:
                 f" got {adapted}"
             )
 
+    @property
+    def adapted_context(self) -> int:
+        """Entries of the context that adapts; 0 where every weight does."""
+        return self.context_size if self.adapted == "context" else 0
+
+    @classmethod
+    def completed(cls, written: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a run that may be from before some of them existed, with what those then were."""
+        before: dict[str, Any] = {
+            "adapted": "weights",
+            "reuse_episodes": False,
+            "baseline": "observations",
+            "inner_discount": written.get("discount", 0.99),
+            "inner_gae_lambda": written.get("gae_lambda", 0.97),
+        }
+        return {**(before if "adapted" not in written else {}), **written}
+
 
 @dataclass(frozen=True)
 class MamlMemory:
-    """Per-task weights [K, P], or the shared ones [P] before any step, and the inner steps taken."""
+    """Per-task weights [K, P], or the shared ones [P] before any step; the inner steps taken; the episodes that the
+    next one learns from, beside the new ones."""
 
     theta: Tensor
     steps: int
     generator: torch.Generator
+    seen: StepData | None = None
 
 
 class Maml:
@@ -111,13 +169,37 @@ class Maml:
     config_type: ClassVar[type] = MamlConfig
 
     def __init__(self, config: MamlConfig, sizes: Sizes, generator: torch.Generator) -> None:
+        """Raises `UserError` where the baseline wants more steps than a round has."""
         self.config = config
-        self.layout = Layout((sizes.observation, *config.hidden_sizes, sizes.action), config.activation)
+        self.layout = Layout(
+            (sizes.observation, *config.hidden_sizes, sizes.action), config.activation, config.adapted_context
+        )
         first = gaussian_policy.initial_params(self.layout.sizes, config.initial_log_std, generator)
-        self.theta = self.layout.flatten(first)
-        # One step size per inner step and weight tensor.
-        self.step_sizes = torch.full((config.inner_steps, len(self.layout.shapes)), config.inner_lr)
-        self._optimiser = torch.optim.Adam(self._learned(), lr=config.learning_rate)
+        if config.adapted_context:
+            shape = self.layout.shapes["weight_context"]
+            first["context"] = torch.zeros(shape[0])
+            first["weight_context"] = torch.randn(shape, generator=generator) / shape[0] ** 0.5
+        self.parameters = MetaParameters(
+            self.layout,
+            self.layout.flatten(first),
+            ["context"] if config.adapted_context else list(self.layout.shapes),
+            config.inner_steps,
+            config.inner_lr,
+            learned=config.learn_inner_lr,
+            logarithmic=config.outer == "ppo",
+        )
+        self._optimiser = torch.optim.Adam(self.parameters.tensors(), lr=config.learning_rate, eps=1e-5)
+        self.estimator: CriticAdvantages | FittedAdvantages
+        if config.baseline == "critic":
+            self.estimator = CriticAdvantages(config, sizes, generator)
+        else:
+            _refuse_short_rounds(config, sizes)
+            self.estimator = FittedAdvantages(config)
+
+    @property
+    def theta(self) -> Tensor:
+        """[P]: the shared weights, which begin every adaptation."""
+        return self.parameters.theta
 
     # -- acting and adapting -------------------------------------------------------------------------------------------
 
@@ -149,37 +231,27 @@ class Maml:
         last = min(memory.steps, self.config.inner_steps - 1)
         shrink = 1.0 if memory.steps < self.config.inner_steps else 0.5
         with torch.no_grad():
-            theta = inner_step(self.layout, memory.theta, shrink * self._sizes()[last], self.step_data(trajectories))
+            seen = self.estimator.inner(trajectories)
+            if memory.seen is not None:
+                seen = memory.seen.followed_by(seen)
+            step_sizes = shrink * self.parameters.spread[last : last + 1]
+            theta = self._objective([seen], [seen]).thetas(memory.theta, step_sizes)[-1]
             failed = ~torch.isfinite(theta).all(dim=1)
             if failed.any():
                 theta = torch.where(failed[:, None], memory.theta, theta)
                 warn_of_skipped(self.name, int(failed.sum()), len(failed))
-        return replace(memory, theta=theta, steps=memory.steps + 1)
+        kept = seen if self.config.reuse_episodes else None
+        return replace(memory, theta=theta, steps=memory.steps + 1, seen=kept)
 
-    def _sizes(self) -> Tensor:
-        """[S, P]: the step size of every weight."""
-        return self.layout.spread(self.step_sizes)
-
-    def step_data(self, trajectories: Trajectories, normalisation: Literal["task", "batch"] = "task") -> StepData:
-        """Advantages over the linear baseline, normalised; the horizon is the end of what counts."""
-        config, valid = self.config, trajectories.valid
-        returns = discounted_returns(trajectories.reward, config.discount)
-        baseline = linear_baseline(trajectories.obs, returns, valid)
-        advantage = generalized_advantages(
-            trajectories.reward,
-            baseline,
-            torch.zeros_like(baseline[0]),
-            trajectories.terminated,
-            config.discount,
-            config.gae_lambda,
-        )
-        return StepData(
-            obs=_by_task(trajectories.obs),
-            action=_by_task(trajectories.action),
-            log_prob=_by_task(trajectories.log_prob),
-            advantage=_by_task(normalised(advantage, valid, (0, 2) if normalisation == "task" else (0, 1, 2))),
-            valid=_by_task(valid),
-            episodes=valid.shape[2],
+    def _objective(self, inner: list[StepData], outer: list[StepData]) -> MetaObjective:
+        config = self.config
+        return MetaObjective(
+            self.layout,
+            inner,
+            outer,
+            first_order=config.first_order,
+            inner_clip_range=config.inner_clip_range if config.reuse_episodes else None,
+            clip_range=config.clip_range if config.outer == "ppo" else None,
         )
 
     # -- meta-learning -------------------------------------------------------------------------------------------------
@@ -197,111 +269,112 @@ class Maml:
         return self.config.inner_steps + 1
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator, progress: float = 0.0) -> dict[str, float]:
-        config = self.config
-        inner = [self.step_data(played) for played in rounds[:-1]]
-        outer = self.step_data(rounds[-1], config.outer_normalisation)
-        clip_range = config.clip_range if config.outer == "ppo" else None
-        objective = MetaObjective(self.layout, inner, outer, first_order=config.first_order, clip_range=clip_range)
         with torch.no_grad():
-            metrics = self._trpo(objective) if config.outer == "trpo" else self._ppo(objective)
+            new = [self.estimator.inner(played) for played in rounds[:-1]]
+            inner = list(accumulate(new, StepData.followed_by)) if self.config.reuse_episodes else new
+            thetas = self._objective(inner, new[-1:]).thetas(self.theta, self.parameters.spread)
+            if self.config.outer == "trpo":
+                metrics = self._trpo(self._objective(inner, self.estimator.outer(rounds[-1:], thetas[-1:])))
+            else:
+                metrics = self._ppo(inner, self.estimator.outer(rounds, thetas), generator)
+            if isinstance(self.estimator, CriticAdvantages):
+                metrics |= self.estimator.fit(rounds, thetas, generator)
         return metrics | {
             "train/std": float(self.layout.split(self.theta)["log_std"].exp().mean()),
-            "train/inner_lr": float(self.step_sizes.mean()),
+            "train/inner_lr": float(self.parameters.step_sizes.mean()),
         }
 
     def _trpo(self, objective: MetaObjective) -> dict[str, float]:
-        config = self.config
-        sizes = self._sizes()
+        config, parameters = self.config, self.parameters
+        sizes = parameters.spread
         at = objective.adapt(self.theta, sizes)
         here = objective.gradient(at, sizes)
         product = objective.curvature(at, sizes, config.curvature_stride)
-
-        def curvature(vector: Tensor) -> Tensor:
-            theta, step_sizes = self._unpack(vector)
-            if step_sizes is None:
-                step_sizes = torch.zeros_like(self.step_sizes)
-            return self._pack(*product(theta, self.layout.spread(step_sizes)))
-
         divergences = [0.0]
 
         def objective_and_kl(vector: Tensor) -> tuple[float, float]:
-            theta, step_sizes = self._unpack(vector)
-            spread = sizes if step_sizes is None else self.layout.spread(step_sizes)
-            value, kl = objective.objective_and_kl(theta, spread, here.outer)
+            value, kl = objective.objective_and_kl(*parameters.at(vector), here.outer)
             divergences.append(kl)
             return value, kl
 
-        start = torch.cat([tensor.flatten() for tensor in self._learned()])
         moved, metrics = trust_region_step(
-            start,
+            parameters.vector(),
             float(here.objective.mean()),
-            self._pack(here.theta, here.step_sizes),
-            curvature,
+            parameters.derivative(here.theta, here.step_sizes),
+            lambda vector: parameters.derivative(*product(*parameters.direction(vector))),
             objective_and_kl,
             max_kl=config.max_kl,
             conjugate_gradient_steps=config.conjugate_gradient_steps,
             damping=config.damping,
         )
-        theta, step_sizes = self._unpack(moved)
-        self.theta.copy_(theta)
-        if step_sizes is not None:
-            self.step_sizes.copy_(step_sizes)
+        if metrics["train/step_fraction"]:
+            parameters.assign(moved)
         return metrics | {"train/approx_kl": divergences[-1] if metrics["train/step_fraction"] else 0.0}
 
-    def _ppo(self, objective: MetaObjective) -> dict[str, float]:
-        norm, first = torch.zeros(()), None
-        for _ in range(self.config.epochs):
-            sizes = self._sizes()
-            here = objective.gradient(objective.adapt(self.theta, sizes), sizes)
-            first = first or here.outer
-            by_learned = -self._pack(here.theta, here.step_sizes)
-            for tensor, part in zip(self._learned(), self._unpack(by_learned), strict=False):
-                tensor.grad = part
-            norm = torch.nn.utils.clip_grad_norm_(self._learned(), 0.5)
-            self._optimiser.step()
-        _, kl = objective.objective_and_kl(self.theta, self._sizes(), first or [])
-        return {"train/grad_norm": float(norm), "train/approx_kl": kl}
-
-    def _learned(self) -> list[Tensor]:
-        """What the meta-update changes: the weights [P] and, if they are learned, the step sizes."""
-        return [self.theta, self.step_sizes] if self.config.learn_inner_lr else [self.theta]
-
-    def _pack(self, theta: Tensor, sizes: Tensor) -> Tensor:
-        """Derivatives by weights [P] and by every weight's step size [S, P], as one vector over what is learned."""
-        if not self.config.learn_inner_lr:
-            return theta
-        return torch.cat([theta, self.layout.gather(sizes).flatten()])
-
-    def _unpack(self, learned: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A vector over what is learned as weights [P] and step sizes [S, tensors], None where these are fixed."""
-        theta, sizes = learned.split([len(self.theta), len(learned) - len(self.theta)])
-        return theta, sizes.view_as(self.step_sizes) if self.config.learn_inner_lr else None
+    def _ppo(self, inner: list[StepData], outer: list[StepData], generator: torch.Generator) -> dict[str, float]:
+        """Passes over the tasks, in each of which the inner steps are taken anew."""
+        config, parameters = self.config, self.parameters
+        kls: list[float] = []
+        norms: list[Tensor] = []
+        for _ in range(config.epochs):
+            kl_of_pass: list[float] = []
+            for part in torch.randperm(len(outer[0].obs), generator=generator).chunk(config.minibatches):
+                objective = self._objective(*([data.of_tasks(part) for data in rounds] for rounds in (inner, outer)))
+                sizes = parameters.spread
+                here = objective.gradient(objective.adapt(self.theta, sizes), sizes)
+                by_learned = parameters.split(-parameters.derivative(here.theta, here.step_sizes))
+                for tensor, gradient in zip(parameters.tensors(), by_learned, strict=True):
+                    tensor.grad = gradient
+                norms.append(torch.nn.utils.clip_grad_norm_(parameters.tensors(), 0.5))
+                self._optimiser.step()
+                kl_of_pass.append(_divergence(objective, here))
+            kls.append(sum(kl_of_pass) / len(kl_of_pass))
+            if kls[-1] > 2.0 * config.desired_kl:
+                break
+        group = self._optimiser.param_groups[0]
+        if kls[-1] > 2.0 * config.desired_kl:
+            group["lr"] /= STEP_FACTOR
+        elif kls[-1] < 0.5 * config.desired_kl:
+            group["lr"] = min(group["lr"] * STEP_FACTOR, config.learning_rate)
+        return {
+            "train/approx_kl": kls[-1],
+            "train/passes": float(len(kls)),
+            "train/learning_rate": group["lr"],
+            "train/grad_norm": float(torch.stack(norms).mean()),
+        }
 
     def state(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self._named().items()} | adam_state(self._optimiser, "optimiser")
+        state = self.parameters.state() | adam_state(self._optimiser, "optimiser")
+        if self.config.outer == "ppo":
+            step_size = self._optimiser.param_groups[0]["lr"]
+            state["optimiser/learning_rate"] = torch.tensor(step_size, dtype=torch.float64)
+        return state | (self.estimator.state() if isinstance(self.estimator, CriticAdvantages) else {})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        named = {name.removeprefix("meta/"): value for name, value in self._named().items()}
-        load_tensors(named, "meta", state)
+        self.parameters.load_state(state)
         load_adam_state(self._optimiser, "optimiser", state)
-
-    def _named(self) -> dict[str, Tensor]:
-        """Views of the weights and the step sizes by name."""
-        weights = {f"meta/policy/{name}": value for name, value in self.layout.split(self.theta).items()}
-        sizes = {
-            f"meta/inner_lr/{step}/{name}": size
-            for step, row in enumerate(self.step_sizes)
-            for name, size in zip(self.layout.shapes, row, strict=True)
-        }
-        return weights | sizes
+        if self.config.outer == "ppo":
+            self._optimiser.param_groups[0]["lr"] = float(state["optimiser/learning_rate"])
+        if isinstance(self.estimator, CriticAdvantages):
+            self.estimator.load_state(state)
 
 
-def inner_step(layout: Layout, theta: Tensor, step_sizes: Tensor, data: StepData) -> Tensor:
-    """theta + step_sizes * grad J_k(theta), [K, P], from weights [K, P] or shared [P]."""
-    return MetaObjective(layout, [data], data).adapted(theta, step_sizes.unsqueeze(0))
+def _divergence(objective: MetaObjective, here: MetaGradient) -> float:
+    """The mean KL from the policies that collected the outer rounds, estimated from the ratios of what they did."""
+    estimates = []
+    for data, passes in zip(objective.outer, here.outer, strict=True):
+        ratio = torch.cat([part.ratio for part in passes])
+        estimates.append(masked_mean(ratio - 1 - ratio.clamp(min=1e-12).log(), data.valid))
+    return float(torch.stack(estimates).mean())
 
 
-def _by_task(values: Tensor) -> Tensor:
-    """[T, K, E, ...] -> [K, T * E, ...]."""
-    swapped = values.transpose(0, 1)
-    return swapped.reshape(swapped.shape[0], -1, *values.shape[3:])
+def _refuse_short_rounds(config: MamlConfig, sizes: Sizes) -> None:
+    """A regression with nearly as many features as steps explains away what an inner step should learn from."""
+    features = baseline_features(sizes.observation if config.baseline == "observations" else 0)
+    least = -(-STEPS_PER_FEATURE * features // sizes.horizon)
+    if config.episodes_per_step < least:
+        raise UserError(
+            f"the baseline '{config.baseline}' needs episodes-per-step of {least} or more here, got"
+            f" {config.episodes_per_step}: its {features} features would explain the task's signal away;"
+            " use the baseline 'critic'"
+        )

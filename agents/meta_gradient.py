@@ -5,7 +5,8 @@ With g_i(theta) the gradient of an inner step's loss, H_i its Hessian, and s_i t
     theta_{i+1} = theta_i + s_i * g_i(theta_i)
 
 A cotangent u of the adapted weights goes back through a step as u + H_i (s_i * u), and leaves u * g_i for the step
-sizes; a tangent t goes forward as t + s_i * (H_i t) + ds_i * g_i. Both need Hessian-vector products alone.
+sizes; a tangent t goes forward as t + s_i * (H_i t) + ds_i * g_i. Both need Hessian-vector products alone. A step size
+of zero holds its tensor: where all but the context's are zero, the context alone adapts.
 
 Tasks are worked through in blocks that fit the cache, shared out over torch's number of threads. The blocks depend on
 the data's shape alone and each one's arithmetic runs in one thread: the results are the same bits at any number.
@@ -14,9 +15,9 @@ the data's shape alone and each one's arithmetic runs in one thread: the results
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -38,6 +39,8 @@ from agents.policy_derivatives import (
 BLOCK_ENTRIES = 400_000
 """Activations of one layer in a block of tasks: what stays in a processor's cache."""
 
+STEPS = ("obs", "action", "log_prob", "advantage", "valid")  # what `StepData` holds of every step
+
 R = TypeVar("R")
 
 
@@ -57,8 +60,18 @@ class StepData:
         """One step in `stride` of every episode, at other times in each."""
         steps = torch.arange(self.valid.shape[1])
         chosen = steps[(steps // self.episodes + steps % self.episodes) % stride == 0]
-        parts = {name: getattr(self, name)[:, chosen] for name in ("obs", "action", "log_prob", "advantage", "valid")}
-        return replace(self, **parts)
+        return self._with({name: getattr(self, name)[:, chosen] for name in STEPS})
+
+    def of_tasks(self, tasks: Tensor) -> StepData:
+        """The same for some of the tasks [k]."""
+        return self._with({name: getattr(self, name)[tasks] for name in STEPS})
+
+    def followed_by(self, later: StepData) -> StepData:
+        """This round of some tasks, then another one of theirs."""
+        return self._with({name: torch.cat([getattr(self, name), getattr(later, name)], dim=1) for name in STEPS})
+
+    def _with(self, parts: dict[str, Tensor]) -> StepData:
+        return StepData(**parts, episodes=self.episodes)
 
     def weight(self, per_task: bool) -> Tensor:
         """[K, B]: what each valid step counts in a mean over its task, or over all tasks."""
@@ -81,36 +94,44 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """objective [K] of each task; the derivatives of its mean: theta [P], step_sizes [S, P]; outer: the passes over the
-    last round, by block."""
+    """objective [K] of each task; the derivatives of its mean: theta [P], step_sizes [S, P]; outer: the passes over
+    each of the outer rounds, by block."""
 
     objective: Tensor
     theta: Tensor
     step_sizes: Tensor
-    outer: list[Surrogate]
+    outer: list[list[Surrogate]]
 
 
 class MetaObjective:
-    """Rounds of K tasks: one for each of S inner steps, and the one that the adapted policies collected."""
+    """Rounds of K tasks: what each of S inner steps learns from, and the rounds that are to get better by it."""
 
     def __init__(
         self,
         layout: Layout,
-        inner: list[StepData],
-        outer: StepData,
+        inner: Sequence[StepData],
+        outer: Sequence[StepData],
         *,
         first_order: bool = False,
+        inner_clip_range: float | None = None,
         clip_range: float | None = None,
     ) -> None:
-        """first_order: leave the inner steps' curvature out. clip_range: PPO's bound on the outer objective."""
+        """outer: the last is what the policies after all inner steps collected, the one before it what they collected
+        one step earlier, and so on; the objective is the mean over them. first_order: leave the inner steps' curvature
+        out. inner_clip_range, clip_range: PPO's bounds on the objectives of the inner steps and of the outer rounds."""
         self.layout, self.inner, self.outer = layout, inner, outer
-        self.first_order, self.clip_range = first_order, clip_range
+        self.first_order, self.inner_clip_range, self.clip_range = first_order, inner_clip_range, clip_range
         self._inner_credit = [data.advantage * data.weight(per_task=True) for data in inner]
-        self._outer_credit = outer.advantage * outer.weight(per_task=True)
+        self._outer_credit = [data.advantage * data.weight(per_task=True) for data in outer]
 
     @property
     def tasks(self) -> int:
-        return len(self.outer.obs)
+        return len(self.outer[-1].obs)
+
+    @property
+    def outer_at(self) -> range:
+        """After how many inner steps each of the outer rounds was collected."""
+        return range(len(self.inner) + 1 - len(self.outer), len(self.inner) + 1)
 
     def adapt(self, theta: Tensor, step_sizes: Tensor) -> Adaptation:
         """Inner steps from the shared weights theta [P] with step_sizes [S, P]."""
@@ -121,90 +142,110 @@ class MetaObjective:
             thetas.append(thetas[-1] + step_sizes[index] * gradient)
         return Adaptation(thetas, steps)
 
-    def adapted(self, theta: Tensor, step_sizes: Tensor) -> Tensor:
-        """[K, P]: the weights at which `adapt` ends, to the bit, without the passes that it keeps."""
-        moved = theta.expand(self.tasks, -1)
+    def thetas(self, theta: Tensor, step_sizes: Tensor) -> list[Tensor]:
+        """[K, P] each: the weights before and after each step of `adapt`, to the bit, without the passes that it
+        keeps."""
+        thetas = [theta.expand(self.tasks, -1)]
         for index, data in enumerate(self.inner):
-            gradients = in_blocks(self.layout, data, partial(self._inner_gradient, index, moved))
-            moved = moved + step_sizes[index] * torch.cat(gradients)
-        return moved
+            gradients = in_blocks(self.layout, data, partial(self._inner_gradient, index, thetas[-1]))
+            thetas.append(thetas[-1] + step_sizes[index] * torch.cat(gradients))
+        return thetas
 
     def gradient(self, at: Adaptation, step_sizes: Tensor) -> MetaGradient:
         """The objective and its derivatives where `adapt` went."""
-        data, theta = self.outer, at.thetas[-1]
-        passes = in_blocks(
-            self.layout,
-            data,
-            lambda k: surrogate(
-                self.layout,
-                theta[k],
-                data.obs[k],
-                data.action[k],
-                data.log_prob[k],
-                self._outer_credit[k],
-                self.clip_range,
-            ),
-        )
-        by_adapted = torch.cat([part.gradient for part in passes]) / self.tasks
-        by_theta, by_sizes = self.pull_back(at, step_sizes, by_adapted)
-        return MetaGradient(torch.cat([part.value for part in passes]), by_theta, by_sizes, passes)
+        passes = [
+            in_blocks(self.layout, data, partial(self._outer_surrogate, data, credit, at.thetas[steps]))
+            for steps, data, credit in zip(self.outer_at, self.outer, self._outer_credit, strict=True)
+        ]
+        share = 1.0 / (self.tasks * len(self.outer))
+        cotangents = [torch.cat([part.gradient for part in parts]) * share for parts in passes]
+        by_theta, by_sizes = self.pull_back(at, step_sizes, cotangents)
+        objective = torch.stack([torch.cat([part.value for part in parts]) for parts in passes]).mean(0)
+        return MetaGradient(objective, by_theta, by_sizes, passes)
 
-    def pull_back(self, at: Adaptation, step_sizes: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Derivatives by theta [P] and step sizes [S, P] from those by the adapted weights [K, P]."""
+    def pull_back(self, at: Adaptation, step_sizes: Tensor, cotangents: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Derivatives by theta [P] and step sizes [S, P] from those by the weights of each outer round, [K, P]."""
         by_sizes = torch.zeros_like(step_sizes)
+        cotangent = cotangents[-1]
+        first = self.outer_at.start
         for index in range(len(at.steps) - 1, -1, -1):
             by_sizes[index] = (cotangent * at.gradient(index)).sum(0)
             if not self.first_order:
                 cotangent = cotangent + self._hessian(at, index, step_sizes[index] * cotangent)
+            if index >= first:
+                cotangent = cotangent + cotangents[index - first]
         return cotangent.sum(0), by_sizes
 
-    def push_forward(self, at: Adaptation, step_sizes: Tensor, theta: Tensor, sizes: Tensor) -> Tensor:
-        """How the adapted weights move, [K, P], as theta moves along [P] and the step sizes along [S, P]."""
-        move = theta.expand(self.tasks, -1)
+    def push_forward(self, at: Adaptation, step_sizes: Tensor, theta: Tensor, sizes: Tensor) -> list[Tensor]:
+        """How the weights of each outer round move, [K, P], as theta moves along [P], the step sizes along [S, P]."""
+        moves = [theta.expand(self.tasks, -1)]
         for index in range(len(at.steps)):
-            curved = 0.0 if self.first_order else step_sizes[index] * self._hessian(at, index, move)
-            move = move + curved + sizes[index] * at.gradient(index)
-        return move
+            curved = 0.0 if self.first_order else step_sizes[index] * self._hessian(at, index, moves[-1])
+            moves.append(moves[-1] + curved + sizes[index] * at.gradient(index))
+        return [moves[steps] for steps in self.outer_at]
 
     def curvature(
         self, at: Adaptation, step_sizes: Tensor, stride: int
     ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The Hessian, at `at`, of the mean KL from the adapted policies as they are there: a product with (theta [P],
-        step sizes [S, P]), estimated from one step in `stride` of every round."""
-        data = self.outer.thinned(stride)
-        inner = [part.thinned(stride) for part in self.inner]
-        thin = MetaObjective(self.layout, inner, data, first_order=self.first_order)
+        """The Hessian, at `at`, of the mean KL from the policies as they are there: a product with (theta [P], step
+        sizes [S, P]), estimated from one step in `stride` of every round."""
+        outer = [data.thinned(stride) for data in self.outer]
+        inner = [data.thinned(stride) for data in self.inner]
+        thin = MetaObjective(
+            self.layout, inner, outer, first_order=self.first_order, inner_clip_range=self.inner_clip_range
+        )
         here = Adaptation(at.thetas, [thin._inner_pass(i, at.thetas[i]) for i in range(len(inner))])
-        now = in_blocks(self.layout, data, lambda k: forward(self.layout, at.thetas[-1][k], data.obs[k]))
-        weight = data.weight(per_task=False)
+        now = [
+            in_blocks(self.layout, data, partial(self._outer_forward, data, at.thetas[steps]))
+            for steps, data in zip(self.outer_at, outer, strict=True)
+        ]
+        weights = [data.weight(per_task=False) / len(outer) for data in outer]
+
+        def image(data: StepData, passes: list[Forward], weight: Tensor, move: Tensor) -> Tensor:
+            products = in_blocks(
+                self.layout, data, lambda k, part: fisher_product(self.layout, part, weight[k], move[k]), passes
+            )
+            return torch.cat(products)
 
         def product(theta: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-            move = thin.push_forward(here, step_sizes, theta, sizes)
-            image = in_blocks(
-                self.layout, data, lambda k, part: fisher_product(self.layout, part, weight[k], move[k]), now
-            )
-            return thin.pull_back(here, step_sizes, torch.cat(image))
+            moves = thin.push_forward(here, step_sizes, theta, sizes)
+            return thin.pull_back(here, step_sizes, list(map(image, outer, now, weights, moves)))
 
         return product
 
-    def objective_and_kl(self, theta: Tensor, step_sizes: Tensor, old: list[Surrogate]) -> tuple[float, float]:
-        """The mean objective at other meta-parameters, and the mean KL from the policies of `MetaGradient.outer`."""
-        data, adapted = self.outer, self.adapted(theta, step_sizes)
-        weight = data.weight(per_task=False)
+    def objective_and_kl(self, theta: Tensor, step_sizes: Tensor, old: list[list[Surrogate]]) -> tuple[float, float]:
+        """The mean objective at other meta-parameters, without its bounds, and the mean KL from the policies of
+        `MetaGradient.outer`."""
+        thetas = self.thetas(theta, step_sizes)
+        objective = divergence = 0.0
+        for steps, data, credit, passes in zip(self.outer_at, self.outer, self._outer_credit, old, strict=True):
+            evaluate = partial(self._credit_and_kl, data, credit, data.weight(per_task=False), thetas[steps])
+            parts = in_blocks(self.layout, data, evaluate, passes)
+            earned, kl = (torch.stack(column).sum() for column in zip(*parts, strict=True))
+            objective, divergence = objective + float(earned), divergence + float(kl)
+        return objective / (self.tasks * len(self.outer)), divergence / len(self.outer)
 
-        def evaluate(k: slice, before: Surrogate) -> tuple[Tensor, Tensor]:
-            now = forward(self.layout, adapted[k], data.obs[k])
-            credit = surrogate_terms(now, data.action[k], data.log_prob[k], self._outer_credit[k])[1]
-            divergence = kl_divergence(before.forward.mean, before.forward.log_std, now.mean, now.log_std)
-            return credit.sum(), (divergence * weight[k]).sum()
+    def _credit_and_kl(
+        self, data: StepData, credit: Tensor, weight: Tensor, theta: Tensor, k: slice, before: Surrogate
+    ) -> tuple[Tensor, Tensor]:
+        now = forward(self.layout, theta[k], data.obs[k])
+        earned = surrogate_terms(now, data.action[k], data.log_prob[k], credit[k])[1]
+        divergence = kl_divergence(before.forward.mean, before.forward.log_std, now.mean, now.log_std)
+        return earned.sum(), (divergence * weight[k]).sum()
 
-        parts = in_blocks(self.layout, data, evaluate, old)
-        objective, kl = (torch.stack(column).sum() for column in zip(*parts, strict=True))
-        return float(objective) / self.tasks, float(kl)
+    def _outer_forward(self, data: StepData, theta: Tensor, k: slice) -> Forward:
+        return forward(self.layout, theta[k], data.obs[k])
+
+    def _outer_surrogate(self, data: StepData, credit: Tensor, theta: Tensor, k: slice) -> Surrogate:
+        return surrogate(
+            self.layout, theta[k], data.obs[k], data.action[k], data.log_prob[k], credit[k], self.clip_range
+        )
 
     def _inner_surrogate(self, index: int, theta: Tensor, k: slice) -> Surrogate:
         data, credit = self.inner[index], self._inner_credit[index]
-        return surrogate(self.layout, theta[k], data.obs[k], data.action[k], data.log_prob[k], credit[k])
+        return surrogate(
+            self.layout, theta[k], data.obs[k], data.action[k], data.log_prob[k], credit[k], self.inner_clip_range
+        )
 
     def _inner_gradient(self, index: int, theta: Tensor, k: slice) -> Tensor:
         return self._inner_surrogate(index, theta, k).gradient

@@ -25,16 +25,25 @@ Activation = Literal["tanh", "relu"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a policy's tensors lie in one flat vector: weights and biases layer by layer, then log_std."""
+    """Where a policy's tensors lie in one flat vector: the context and its weights where there is one, weights and
+    biases layer by layer, then log_std.
+
+    The context is a vector that the first layer reads beside the observation (arXiv 1810.03642): it moves that layer's
+    bias by context @ weight_context.
+    """
 
     sizes: tuple[int, ...]
     """Observation size, units of each hidden layer, action size."""
     activation: Activation
+    context: int = 0
+    """Entries of the context; 0 for none."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each tensor, in order."""
         shapes: dict[str, tuple[int, ...]] = {}
+        if self.context:
+            shapes = {"context": (self.context,), "weight_context": (self.context, self.sizes[1])}
         for layer, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             shapes |= {f"weight_{layer}": (fan_in, fan_out), f"bias_{layer}": (fan_out,)}
         return shapes | {"log_std": (self.sizes[-1],)}
@@ -78,12 +87,14 @@ class Forward:
 class Surrogate:
     """A pass over importance-weighted advantages: J_k = sum_n weight_n ratio_n advantage_n.
 
-    value [k]; credit [k, B] is each step's part of J, before any bound; z [k, B, A] the standardised action; deltas the
-    derivatives of J with respect to each layer's output before its activation; gradient [k, P].
+    value [k]; ratio [k, B]; credit [k, B] is each step's part of J, zero where a bound holds it; z [k, B, A] the
+    standardised action; deltas the derivatives of J with respect to each layer's output before its activation; gradient
+    [k, P].
     """
 
     forward: Forward
     value: Tensor
+    ratio: Tensor
     credit: Tensor
     z: Tensor
     deltas: list[Tensor]
@@ -96,10 +107,18 @@ def forward(layout: Layout, theta: Tensor, obs: Tensor) -> Forward:
     layers = len(layout.sizes) - 1
     hidden = [obs]
     for layer in range(layers):
-        output = torch.baddbmm(params[f"bias_{layer}"].unsqueeze(1), hidden[-1], params[f"weight_{layer}"])
+        bias = params[f"bias_{layer}"]
+        if layer == 0 and layout.context:
+            bias = bias + _times(params["context"], params["weight_context"])
+        output = torch.baddbmm(bias.unsqueeze(1), hidden[-1], params[f"weight_{layer}"])
         if layer < layers - 1:
             hidden.append(activate_(output, layout.activation))
     return Forward(params, hidden, output, params["log_std"].clamp(min=MIN_LOG_STD).unsqueeze(1))
+
+
+def _times(vector: Tensor, matrix: Tensor) -> Tensor:
+    """[k, m] @ [k, m, n] -> [k, n]."""
+    return torch.bmm(vector.unsqueeze(1), matrix).squeeze(1)
 
 
 def activate_(values: Tensor, activation: Activation) -> Tensor:
@@ -119,11 +138,11 @@ def times_slope_(values: Tensor, hidden: Tensor, activation: Activation) -> Tens
 def surrogate_terms(
     now: Forward, action: Tensor, log_prob: Tensor, weighted_advantage: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """log pi(a_t|s_t) - log_prob, each step's part of J, both [k, B], and the standardised action [k, B, A]."""
+    """pi(a_t|s_t) / exp(log_prob), each step's part of J, both [k, B], and the standardised action [k, B, A]."""
     z = (action - now.mean) * torch.exp(-now.log_std)
     constant = now.log_std.sum(-1) + LOG_SQRT_TWO_PI * z.shape[-1]
-    log_ratio = z.square().sum(-1).mul_(-0.5) - constant - log_prob
-    return log_ratio, weighted_advantage * torch.exp(log_ratio), z
+    ratio = torch.exp(z.square().sum(-1).mul_(-0.5) - constant - log_prob)
+    return ratio, weighted_advantage * ratio, z
 
 
 def surrogate(
@@ -137,17 +156,16 @@ def surrogate(
 ) -> Surrogate:
     """J and its gradient. With `clip_range`, PPO's pessimistic bound on it (arXiv 1707.06347, equation 7)."""
     now = forward(layout, theta, obs)
-    log_ratio, credit, z = surrogate_terms(now, action, log_prob, weighted_advantage)
-    value, moving = credit.sum(-1), credit
+    ratio, credit, z = surrogate_terms(now, action, log_prob, weighted_advantage)
+    value = credit.sum(-1)
     if clip_range is not None:
-        ratio = torch.exp(log_ratio)
         bounded = weighted_advantage * ratio.clamp(1 - clip_range, 1 + clip_range)
         value = torch.minimum(credit, bounded).sum(-1)
-        moving = torch.where(credit <= bounded, credit, torch.zeros_like(credit))  # a bounded step has no gradient
-    by_mean = moving.unsqueeze(-1) * z * torch.exp(-now.log_std)
-    by_log_std = torch.einsum("kb,kba->ka", moving, z.square() - 1.0)
+        credit = torch.where(credit <= bounded, credit, torch.zeros_like(credit))  # a bounded step has no gradient
+    by_mean = credit.unsqueeze(-1) * z * torch.exp(-now.log_std)
+    by_log_std = torch.einsum("kb,kba->ka", credit, z.square() - 1.0)
     deltas = backward(layout, now, by_mean)
-    return Surrogate(now, value, credit, z, deltas, weight_gradient(layout, now, deltas, by_log_std))
+    return Surrogate(now, value, ratio, credit, z, deltas, weight_gradient(layout, now, deltas, by_log_std))
 
 
 def backward(layout: Layout, now: Forward, by_mean: Tensor) -> list[Tensor]:
@@ -166,6 +184,10 @@ def weight_gradient(layout: Layout, now: Forward, deltas: list[Tensor], by_log_s
     for layer, (hidden, delta) in enumerate(zip(now.hidden, deltas, strict=True)):
         torch.bmm(hidden.mT, delta, out=parts[f"weight_{layer}"])
         torch.sum(delta, 1, out=parts[f"bias_{layer}"])
+    if layout.context:
+        by_bias = parts["bias_0"]
+        parts["context"].copy_(_times(by_bias, now.params["weight_context"].mT))
+        torch.mul(now.params["context"].unsqueeze(-1), by_bias.unsqueeze(1), out=parts["weight_context"])
     parts["log_std"].copy_(by_log_std * _log_std_moves(now))
     return gradient
 
@@ -195,7 +217,11 @@ def tangent(layout: Layout, now: Forward, direction: Tensor) -> Tangent:
     hidden: list[Tensor | None] = [None]
     before: list[Tensor] = []
     for layer, inputs in enumerate(now.hidden):
-        move = torch.baddbmm(along[f"bias_{layer}"].unsqueeze(1), inputs, along[f"weight_{layer}"])
+        bias = along[f"bias_{layer}"]
+        if layer == 0 and layout.context:
+            bias = bias + _times(along["context"], now.params["weight_context"])
+            bias += _times(now.params["context"], along["weight_context"])
+        move = torch.baddbmm(bias.unsqueeze(1), inputs, along[f"weight_{layer}"])
         moving = hidden[-1]
         if moving is not None:
             move.baddbmm_(moving, now.params[f"weight_{layer}"])
@@ -231,6 +257,10 @@ def hessian_product(layout: Layout, at: Surrogate, direction: Tensor) -> Tensor:
     for layer, (moving, delta) in enumerate(zip(move.hidden, at.deltas, strict=True)):
         if moving is not None:
             parts[f"weight_{layer}"].baddbmm_(moving.mT, delta)
+    if layout.context:  # the gradient by one of them holds the other, which moves
+        by_bias, along = at.deltas[0].sum(1), move.direction
+        parts["context"].add_(_times(by_bias, along["weight_context"].mT))
+        parts["weight_context"].add_(along["context"].unsqueeze(-1) * by_bias.unsqueeze(1))
     return product
 
 

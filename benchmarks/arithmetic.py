@@ -8,14 +8,16 @@ A policy of layers with a_l inputs and b_l outputs on S samples takes S * a_l * 
 
 so with P = sum_l a_l b_l and P_0 = a_0 b_0, a forward pass is S P and a reverse pass S (2 P - P_0). Where both are
 kept, the product of the loss's Hessian with a direction (forward over reverse) is S (6 P - 4 P_0), and that of the
-Fisher matrix S (4 P - 2 P_0). With S_i samples in each of m inner rounds and S_o in the last, c conjugate gradients on
-one sample in s, one trial of the line search, and the old policy's pass used again as the objective's:
+Fisher matrix S (4 P - 2 P_0). With S_i samples in the mean of m inner steps and S_o in the outer rounds, c conjugate
+gradients on one sample in s, one trial of the line search, and the old policy's pass used again as the objective's:
 
     MAML, TRPO   2 m S_i (3 P - P_0) + m S_i (6 P - 4 P_0)                adapted weights twice; back through the steps
                  + S_o (4 P - P_0)                                        objective, its gradient; the trial's objective
                  + c / s (2 m S_i (6 P - 4 P_0) + S_o (4 P - 2 P_0))      curvature: forth and back through the steps
                  + 1 / s (m S_i (3 P - P_0) + S_o P)                      the passes kept for it
-    MAML, PPO    e (m S_i (9 P - 5 P_0) + S_o (3 P - P_0))                e gradient steps
+    MAML, PPO    e (m S_i (9 P - 5 P_0) + S_o (3 P - P_0))                e passes over the tasks
+                 + m S_i (3 P - P_0)                                      adapted weights
+    its critics  h B (3 C - C_0) each, and 2 S_a C                        h steps on B; all S_a twice: values, targets
     RL2, PPO     g S (3 P - P_0) + h B (3 C - C_0)                        g steps of the policy, h of the critic C on B
                  + S_a (G + C)                                            all S_a once: encoder and GRU (G), values
     PPO          g S (6 P' - 2 P_0)                                       policy and value network, P' their mean P
@@ -104,10 +106,11 @@ def total(parts: Iterable[Products], count: float = 1) -> Products:
 def update_products(learner: Learner[Any], family: TaskFamily[Any], gradient_steps: int) -> Products:
     """What one update of the learner needs. gradient_steps: how many its optimiser took, early stopping considered."""
     config, observation, action = learner.config, family.observation_size, family.action_size
-    if learner.name == "maml":
-        return _maml(config, (observation, *config.hidden_sizes, action), family.horizon)
-    if gradient_steps == 0:
+    adam = getattr(config, "outer", "") != "trpo" or config.baseline == "critic"
+    if gradient_steps == 0 and adam:
         raise RuntimeError(f"no optimiser's step was seen in {learner.name}'s update: its floor would mean nothing")
+    if learner.name == "maml":
+        return _maml(config, family, gradient_steps)
     if learner.name == "rl2":
         return _rl2(config, family, gradient_steps)
     samples = learner.meta_batch_size * learner.train_episodes * family.horizon
@@ -116,13 +119,30 @@ def update_products(learner: Learner[Any], family: TaskFamily[Any], gradient_ste
     return total((tower.products(GRADIENT) for tower in towers), gradient_steps)
 
 
-def _maml(config: Any, sizes: tuple[int, ...], horizon: int) -> Products:
-    """As in the table above; an inner round has as many samples as the last."""
-    network = Network(tuple(pairwise(sizes)), config.meta_batch_size, config.episodes_per_step * horizon)
-    steps, second_order = config.inner_steps, 0 if config.first_order else 1
+def _maml(config: Any, family: TaskFamily[Any], gradient_steps: int) -> Products:
+    """As in the table above. An inner step has one round's samples, or those of all rounds so far."""
+    layers = tuple(pairwise((family.observation_size, *config.hidden_sizes, family.action_size)))
+    network = Network(layers, config.meta_batch_size, config.episodes_per_step * family.horizon)
+    second_order = 0 if config.first_order else 1
+    steps = config.inner_steps * (config.inner_steps + 1) // 2 if config.reuse_episodes else config.inner_steps
+    critics: Products = {}
+    if config.baseline == "critic":
+        samples = (config.inner_steps + 1) * network.batch * network.rows
+        told = family.observation_size + family.feature_size + config.inner_steps + 1 + config.adapted_context
+        size, batch = config.critic_size, config.critic_batch_size
+        critic_steps = config.critic_epochs * math.ceil(samples / batch)
+        for inputs in (family.observation_size + 1, told):
+            critic = Network(((inputs, size), (size, size), (size, 1)), 1, batch)
+            values = replace(critic, rows=samples).products(FORWARD, 2)
+            critics = total([critics, critic.products(GRADIENT, critic_steps), values])
+            gradient_steps -= critic_steps
     if config.outer == "ppo":
-        gradients = network.products(GRADIENT, steps + 1), network.products(HESSIAN_PRODUCT, steps * second_order)
-        return total(gradients, config.epochs)
+        passes = gradient_steps / min(config.minibatches, config.meta_batch_size)
+        parts = (
+            network.products(GRADIENT, steps + config.inner_steps + 1),
+            network.products(HESSIAN_PRODUCT, steps * second_order),
+        )
+        return total([total(parts, passes), network.products(GRADIENT, steps), critics])
     thinned = replace(network, rows=max(network.rows // config.curvature_stride, 1))
     solver_steps = config.conjugate_gradient_steps
     return total(
@@ -135,6 +155,7 @@ def _maml(config: Any, sizes: tuple[int, ...], horizon: int) -> Products:
             thinned.products(FISHER_PRODUCT, solver_steps),
             thinned.products(GRADIENT, steps),
             thinned.products(FORWARD),
+            critics,
         ]
     )
 

@@ -87,6 +87,7 @@ def run_config_from_data(data: Mapping[str, Any], where: str, recipe: Recipe | N
     recipe = recipe or Recipe(known.train.steps)
     agent_config = {**recipe.settings, **data.get("agent_config", {})}
     if "family_version" in data:  # written by a run
+        agent_config = getattr(type(known.agent_config), "completed", dict)(agent_config)
         for name in getattr(type(known.agent_config), "RETIRED", ()):
             agent_config.pop(name, None)
     train = {"steps": recipe.steps, **data.get("train", {})}

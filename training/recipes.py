@@ -32,7 +32,7 @@ PPO_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 RL2 = {"trials_per_task": 1, "episodes_per_trial": 4, "meta_batch_size": 32, "hidden_size": 64}
-MAML = {"meta_batch_size": 20, "episodes_per_step": 5, "max_kl": 0.03, "inner_lr": 0.2}
+MAML: dict[str, Any] = {}
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo-oracle": PPO_SETTINGS,

@@ -98,8 +98,8 @@ def agent_gradient(theta: Tensor, first_order: bool) -> tuple[Tensor, Tensor]:
     layout = Layout(SIZES, "tanh")
     sizes = torch.full((1, len(theta)), ALPHA, dtype=torch.float64)
     inner = everything([theta, theta])
-    adapted = MetaObjective(layout, [inner], inner).adapt(theta, sizes).thetas[-1]
-    objective = MetaObjective(layout, [inner], everything(list(adapted)), first_order=first_order)
+    adapted = MetaObjective(layout, [inner], [inner]).adapt(theta, sizes).thetas[-1]
+    objective = MetaObjective(layout, [inner], [everything(list(adapted))], first_order=first_order)
     return adapted, objective.gradient(objective.adapt(theta, sizes), sizes).theta
 
 

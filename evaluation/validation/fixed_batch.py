@@ -58,7 +58,7 @@ def make_problem(
     by_task = [[of_task(data, k) for data in rounds] for k in range(TASKS)]
     return Problem(
         layout,
-        MetaObjective(layout, rounds[:-1], rounds[-1], first_order=first_order, clip_range=clip_range),
+        MetaObjective(layout, rounds[:-1], rounds[-1:], first_order=first_order, clip_range=clip_range),
         Reference(SIZES, activation, first_order, clip_range),
         [batches[:-1] for batches in by_task],
         [batches[-1] for batches in by_task],

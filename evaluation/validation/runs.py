@@ -44,7 +44,19 @@ BANDIT = {
     "reward_scale": 1.0,
     "learning_rate": 2e-3,
 }
-MAML = {"hidden_sizes": [100, 100], "episodes_per_step": 20, "discount": 0.98, "gae_lambda": 0.95}
+MAML = {
+    "hidden_sizes": [100, 100],
+    "adapted": "weights",
+    "inner_lr": 0.1,
+    "inner_steps": 1,
+    "reuse_episodes": False,
+    "episodes_per_step": 20,
+    "inner_discount": 0.98,
+    "inner_gae_lambda": 0.95,
+    "discount": 0.98,
+    "baseline": "observations",
+    "outer": "trpo",
+}
 CHEETAH = {**MAML, "max_kl": 0.04, "curvature_stride": 20}
 RUNS = (
     Run("rl2-bandit", "rl2", "bandit", 6_000_000, settings=BANDIT),
@@ -68,7 +80,13 @@ RUNS = (
         "maml",
         "cheetah-dir-2017",
         12_000_000,
-        settings={**CHEETAH, "activation": "relu", "initial_log_std": -0.5, "meta_batch_size": 10},
+        settings={
+            **CHEETAH,
+            "activation": "relu",
+            "initial_log_std": -0.5,
+            "meta_batch_size": 10,
+            "outer_normalisation": "task",
+        },
     ),
     Run(
         "maml-cheetah-vel-2017",

@@ -63,7 +63,20 @@ def fisher(activation: Activation, first_order: bool) -> Check:
 
 def kl_bound(updates: int = 4) -> list[Check]:
     """Meta-updates of the agent as it trains, on the bandit; each KL measured by the reference in float64."""
-    config = MamlConfig(hidden_sizes=(16,), inner_steps=2, episodes_per_step=20, max_kl=MAX_KL, curvature_stride=1)
+    config = MamlConfig(
+        hidden_sizes=(16,),
+        adapted="weights",
+        inner_lr=0.1,
+        reuse_episodes=False,
+        episodes_per_step=20,
+        inner_discount=0.99,
+        inner_gae_lambda=0.97,
+        baseline="time",
+        outer="trpo",
+        outer_normalisation="task",
+        max_kl=MAX_KL,
+        curvature_stride=1,
+    )
     family = make_family("bandit")
     agent = Maml(config, Sizes.of(family), torch.Generator().manual_seed(0))
     reference = Reference(agent.layout.sizes, agent.layout.activation)
@@ -79,10 +92,11 @@ def kl_bound(updates: int = 4) -> list[Check]:
                 memory = agent.adapt(memory, rounds[-1])
             trajectories, memory = collect(agent, memory, batch, seed=number, episode=played * 20)
             rounds.append(trajectories)
-        data = [agent.step_data(trajectories) for trajectories in rounds]
-        before = agent.theta.double(), agent.step_sizes.double()
+        data = [agent.estimator.inner(trajectories) for trajectories in rounds]
+        before = agent.theta.double(), agent.parameters.step_sizes.double()
         agent.update(rounds, generator)
-        divergences.append(mean_divergence(reference, data, before, (agent.theta.double(), agent.step_sizes.double())))
+        after = agent.theta.double(), agent.parameters.step_sizes.double()
+        divergences.append(mean_divergence(reference, data, before, after))
     return [
         Check(
             "TRPO: the largest KL of a step",

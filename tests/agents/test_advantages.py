@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from agents.advantages import (
+    STEPS_PER_FEATURE,
+    baseline_features,
     discounted_returns,
     generalized_advantages,
     linear_baseline,
@@ -56,6 +58,25 @@ def test_baseline_ignores_steps_that_were_not_taken() -> None:
     spoiled = returns.clone()
     spoiled[5:, :, 0] = 1e3
     assert torch.allclose(linear_baseline(obs, spoiled, valid)[valid], linear_baseline(obs, returns, valid)[valid])
+
+
+def explained(returns: torch.Tensor, fitted: torch.Tensor) -> float:
+    return float(1 - (returns - fitted).var() / returns.var())
+
+
+@pytest.mark.parametrize(("observation", "enough"), [(10, True), (10, False), (0, True)])
+def test_a_baseline_with_enough_steps_explains_of_a_round_what_it_would_of_another(
+    observation: int, enough: bool
+) -> None:
+    """Returns that are half linear in the observation and half noise: half can be explained, the rest is signal."""
+    generator = torch.Generator().manual_seed(3)
+    steps = STEPS_PER_FEATURE * baseline_features(observation) if enough else baseline_features(observation) + 10
+    obs = torch.randn(steps // 4, 20, 4, max(observation, 1), generator=generator)
+    noise = torch.randn(steps // 4, 20, 4, generator=generator)
+    returns = obs[..., 0] + noise
+    fitted = linear_baseline(obs if observation else None, returns, torch.ones_like(returns, dtype=torch.bool))
+    removed = explained(noise, fitted - obs[..., 0] if observation else fitted)
+    assert (removed < 0.1) == enough
 
 
 def test_normalised_counts_valid_entries_only() -> None:

@@ -17,6 +17,7 @@ from agents.maml import Maml, MamlConfig, MamlMemory
 from agents.meta_gradient import Adaptation, MetaObjective, StepData
 from agents.policy_derivatives import Activation, Layout
 from agents.trust_region import conjugate_gradients, trust_region_step
+from envs.errors import UserError
 from envs.simulation import TaskBatch
 from training.collect import collect
 from training.loop import torch_threads
@@ -50,13 +51,17 @@ def problem(
     theta[-1] = -4.0
     sizes = 0.3 + 0.05 * normal(generator, inner_steps, len(theta))
     inner = [fixed_batch(step) for step in range(inner_steps)]
-    objective = MetaObjective(layout, inner, fixed_batch(9), first_order=first_order, clip_range=clip_range)
+    objective = MetaObjective(layout, inner, [fixed_batch(9)], first_order=first_order, clip_range=clip_range)
     return objective, theta, sizes
 
 
 def distribution(layout: Layout, theta: Tensor, obs: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log_std under weights [K, P], differentiable."""
     params, hidden = layout.split(theta), obs
+    if layout.context:  # as the paper has it: a longer input
+        context = params["context"].unsqueeze(1).expand(-1, obs.shape[1], -1)
+        hidden = torch.cat([context, obs], dim=-1)
+        params["weight_0"] = torch.cat([params["weight_context"], params["weight_0"]], dim=1)
     for layer in range(len(layout.sizes) - 1):
         hidden = hidden @ params[f"weight_{layer}"] + params[f"bias_{layer}"].unsqueeze(1)
         if layer < len(layout.sizes) - 2:
@@ -74,6 +79,17 @@ def by_autograd(layout: Layout, theta: Tensor, data: StepData, clip_range: float
     return torch.stack([gain[k][data.valid[k]].mean() for k in range(len(gain))])
 
 
+def objective_by_autograd(objective: MetaObjective, theta: Tensor, sizes: Tensor) -> Tensor:
+    """The mean over tasks and outer rounds, differentiable."""
+    thetas = [theta.expand(TASKS, -1)]
+    for step, data in enumerate(objective.inner):
+        total = by_autograd(objective.layout, thetas[-1], data, objective.inner_clip_range).sum()
+        thetas.append(thetas[-1] + sizes[step] * torch.autograd.grad(total, thetas[-1], create_graph=True)[0])
+    rounds = zip(objective.outer_at, objective.outer, strict=True)
+    values = [by_autograd(objective.layout, thetas[at], data, objective.clip_range).mean() for at, data in rounds]
+    return torch.stack(values).mean()
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("inner_steps", [1, 2, 3])
 @pytest.mark.parametrize("clip_range", [None, 0.2])
@@ -81,11 +97,32 @@ def test_meta_gradient_is_that_of_autograd(activation: Activation, inner_steps: 
     objective, theta, sizes = problem(activation, inner_steps, clip_range=clip_range)
     here = objective.gradient(objective.adapt(theta, sizes), sizes)
     learned = [theta.clone().requires_grad_(), sizes.clone().requires_grad_()]
-    adapted = learned[0].expand(TASKS, -1)
-    for step, data in enumerate(objective.inner):
-        total = by_autograd(objective.layout, adapted, data).sum()
-        adapted = adapted + learned[1][step] * torch.autograd.grad(total, adapted, create_graph=True)[0]
-    value = by_autograd(objective.layout, adapted, objective.outer, clip_range).mean()
+    value = objective_by_autograd(objective, *learned)
+    assert float(here.objective.mean()) == pytest.approx(float(value.detach()), rel=1e-12)
+    for ours, theirs in zip((here.theta, here.step_sizes), torch.autograd.grad(value, learned), strict=True):
+        assert float((ours - theirs).norm()) < 1e-12 * float(theirs.norm())
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+@pytest.mark.parametrize("context_alone", [True, False])
+def test_meta_gradient_of_a_context_is_that_of_autograd(
+    activation: Activation, rounds: int, context_alone: bool
+) -> None:
+    layout, generator = Layout((OBSERVATION, 6, 5, ACTION), activation, context=3), torch.Generator().manual_seed(1)
+    theta = 0.4 * normal(generator, sum(layout.lengths))
+    moving = torch.zeros(len(layout.lengths), dtype=torch.float64)
+    moving[0] = 1.0
+    sizes = (0.3 + 0.05 * normal(generator, 2, len(theta))) * (layout.spread(moving) if context_alone else 1.0)
+    first = fixed_batch(0)
+    inner = [first, first.followed_by(fixed_batch(1))]
+    outer = [fixed_batch(7 + n) for n in range(rounds)]
+    objective = MetaObjective(layout, inner, outer, inner_clip_range=0.5, clip_range=0.2)
+    at = objective.adapt(theta, sizes)
+    assert torch.equal(at.thetas[-1][:, 3:], theta[3:].expand(TASKS, -1)) == context_alone
+    here = objective.gradient(at, sizes)
+    learned = [theta.clone().requires_grad_(), sizes.clone().requires_grad_()]
+    value = objective_by_autograd(objective, *learned)
     assert float(here.objective.mean()) == pytest.approx(float(value.detach()), rel=1e-12)
     for ours, theirs in zip((here.theta, here.step_sizes), torch.autograd.grad(value, learned), strict=True):
         assert float((ours - theirs).norm()) < 1e-12 * float(theirs.norm())
@@ -114,7 +151,7 @@ def test_first_order_gradient_is_the_one_at_the_adapted_weights() -> None:
     at = objective.adapt(theta, sizes)
     first = objective.gradient(at, sizes)
     adapted = at.thetas[-1].clone().requires_grad_()
-    (expected,) = torch.autograd.grad(by_autograd(objective.layout, adapted, objective.outer).mean(), adapted)
+    (expected,) = torch.autograd.grad(by_autograd(objective.layout, adapted, objective.outer[0]).mean(), adapted)
     assert torch.allclose(first.theta, expected.sum(0), rtol=1e-12, atol=1e-15)
     full, _, _ = problem("tanh", 1)
     assert float((full.gradient(at, sizes).theta - first.theta).norm()) > 1e-3
@@ -123,7 +160,7 @@ def test_first_order_gradient_is_the_one_at_the_adapted_weights() -> None:
 def test_all_tasks_at_once_equal_a_loop_over_tasks_at_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     objective, theta, sizes = problem("tanh", 2)
     together = objective.adapt(theta, sizes).thetas[-1]
-    assert torch.equal(together, objective.adapted(theta, sizes))
+    assert torch.equal(together, objective.thetas(theta, sizes)[-1])
     for k in range(TASKS):
         parts = [
             replace(data, **{name: getattr(data, name)[k : k + 1] for name in ("obs", "action")})
@@ -133,7 +170,7 @@ def test_all_tasks_at_once_equal_a_loop_over_tasks_at_any_number_of_threads(monk
             replace(part, **{name: getattr(data, name)[k : k + 1] for name in ("log_prob", "advantage", "valid")})
             for part, data in zip(parts, objective.inner, strict=True)
         ]
-        alone = MetaObjective(objective.layout, parts, parts[-1]).adapt(theta, sizes).thetas[-1]
+        alone = MetaObjective(objective.layout, parts, parts[-1:]).adapt(theta, sizes).thetas[-1]
         assert torch.allclose(together[k], alone[0], rtol=1e-12)
     monkeypatch.setattr("agents.meta_gradient.BLOCK_ENTRIES", 1)  # a block for each task
     results = []
@@ -153,7 +190,7 @@ def test_a_single_block_has_the_same_bits_at_any_number_of_threads() -> None:
     steps = 3000
     data = StepData(normal32(1, steps, 20), normal32(1, steps, 6), normal32(1, steps) - 8, normal32(1, steps),
                     torch.ones(1, steps, dtype=torch.bool), 1)  # fmt: skip
-    objective, theta = MetaObjective(layout, [data], data), 0.1 * normal32(sum(layout.lengths))
+    objective, theta = MetaObjective(layout, [data], [data]), 0.1 * normal32(sum(layout.lengths))
     sizes, results = torch.full((1, len(theta)), 0.1), []
     for threads in (1, 2):
         with torch_threads(threads):
@@ -196,7 +233,7 @@ def test_first_order_curvature_is_the_fisher_matrix_at_the_adapted_weights() -> 
     at = objective.adapt(theta, sizes)
     product = objective.curvature(at, sizes, stride=1)
     adapted = at.thetas[-1].clone().requires_grad_()
-    data = objective.outer
+    (data,) = objective.outer
     mean, log_std = distribution(objective.layout, adapted, data.obs)
     kl = kl_divergence(mean.detach(), log_std.detach(), mean, log_std)
     kl = (kl * data.weight(per_task=False)).sum()
@@ -245,49 +282,90 @@ def round_of(maml: Maml, memory: MamlMemory, batch: TaskBatch, episode: int) -> 
     return collect(maml, memory, batch, seed=1, episode=episode)[0]
 
 
-@pytest.mark.parametrize("outer", ["trpo", "ppo"])
-def test_training_makes_one_step_of_adaptation_pay(outer: str) -> None:
+WEIGHTS: dict[str, Any] = {
+    "adapted": "weights", "inner_lr": 0.1, "reuse_episodes": False, "inner_discount": 0.99, "inner_gae_lambda": 0.97,
+    "baseline": "time", "outer": "trpo", "outer_normalisation": "task", "inner_steps": 1, "episodes_per_step": 10,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "gain"),
+    [
+        ({}, 0.8),
+        ({"adapted": "weights", "inner_lr": 0.5, "learning_rate": 1e-2}, 0.8),
+        (WEIGHTS, 0.8),
+        (WEIGHTS | {"baseline": "critic"}, 0.8),
+    ],
+    ids=["context, ppo", "weights, ppo", "weights, trpo", "weights, trpo, critic"],
+)
+def test_training_makes_adaptation_pay(settings: dict[str, Any], gain: float) -> None:
     family = ProbeFamily()
-    config = MamlConfig(meta_batch_size=10, outer=outer, learning_rate=1e-2)  # type: ignore[arg-type]
+    config = MamlConfig(meta_batch_size=10, **settings)
     maml = Maml(config, Sizes.of(family), torch.Generator().manual_seed(0))
-    gains = []
-    for iteration in range(20):
+    episodes, gains = config.episodes_per_step, []
+    for iteration in range(25):
         generator = torch.Generator().manual_seed(iteration)
-        batch = TaskBatch(family, family.sample("train", 10, np.random.default_rng(iteration)), 10, threads=1)
-        memory = maml.fresh(10, 10, generator)
-        before = round_of(maml, memory, batch, 0)
-        after = round_of(maml, maml.adapt(memory, before), batch, 10)
-        gains.append(float(after.returns.mean() - before.returns.mean()))
-        metrics = maml.update([before, after], generator)
-        if outer == "trpo":
+        tasks = family.sample("train", 10, np.random.default_rng(iteration))
+        batch = TaskBatch(family, tasks, episodes, threads=1)
+        memory = maml.fresh(10, episodes, generator)
+        rounds = [round_of(maml, memory, batch, 0)]
+        while len(rounds) < maml.rounds:
+            memory = maml.adapt(memory, rounds[-1])
+            rounds.append(round_of(maml, memory, batch, episodes * len(rounds)))
+        gains.append(float(rounds[-1].returns.mean() - rounds[0].returns.mean()))
+        metrics = maml.update(rounds, generator)
+        if config.outer == "trpo":
             assert 0.0 < metrics["train/approx_kl"] <= config.max_kl
-    assert np.mean(gains[-5:]) > 0.8
+    assert np.mean(gains[-5:]) > gain
 
 
-def test_what_the_update_calls_the_adapted_weights_acted_in_the_rollout() -> None:
+@pytest.mark.parametrize("settings", [{}, WEIGHTS], ids=["context", "weights"])
+def test_what_the_update_calls_the_adapted_weights_acted_in_the_rollout(settings: dict[str, Any]) -> None:
     family = ProbeFamily()
-    maml = Maml(MamlConfig(), Sizes.of(family), torch.Generator().manual_seed(0))
+    maml = Maml(MamlConfig(**settings), Sizes.of(family), torch.Generator().manual_seed(0))
     batch = TaskBatch(family, family.sample("train", 2, np.random.default_rng(0)), 4, threads=1)
     memory = maml.fresh(2, 4, torch.Generator().manual_seed(1))
     before = round_of(maml, memory, batch, 0)
     memory = maml.adapt(memory, before)
-    after = maml.step_data(round_of(maml, memory, batch, 4))
-    at: Adaptation = MetaObjective(maml.layout, [maml.step_data(before)], after).adapt(maml.theta, maml._sizes())
+    inner, played = maml.estimator.inner(before), round_of(maml, memory, batch, 4)
+    (after,) = maml.estimator.outer([played], [memory.theta])
+    at = MetaObjective(maml.layout, [inner], [after]).adapt(maml.theta, maml.parameters.spread[:1])
     assert torch.equal(at.thetas[-1], memory.theta)
-    objective = MetaObjective(maml.layout, [], after).gradient(Adaptation([memory.theta], []), torch.zeros(0, 1))
-    ratio = objective.outer[0].credit / (after.advantage * after.weight(per_task=True))
-    assert torch.allclose(ratio, torch.ones_like(ratio), atol=1e-5)
+    here = MetaObjective(maml.layout, [], [after]).gradient(Adaptation([memory.theta], []), torch.zeros(0, 1))
+    assert torch.allclose(here.outer[0][0].ratio, torch.ones(2, 1), atol=1e-5)
 
 
 def test_advantages_have_unit_deviation_in_each_task_or_over_the_batch() -> None:
-    family = ProbeFamily()
-    maml = Maml(MamlConfig(), Sizes.of(family), torch.Generator().manual_seed(0))
-    batch = TaskBatch(family, family.sample("train", 3, np.random.default_rng(0)), 4, threads=1)
-    played = round_of(maml, maml.fresh(3, 4, torch.Generator().manual_seed(1)), batch, 0)
-    by_task, over_batch = maml.step_data(played).advantage, maml.step_data(played, "batch").advantage
-    assert torch.allclose(by_task.std(1, correction=0), torch.ones(3), atol=1e-4)
-    assert float(over_batch.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
-    assert float(over_batch.std(1, correction=0).std()) > 1e-3
+    family, played = ProbeFamily(), None
+    for normalisation in ("task", "batch"):
+        config = MamlConfig(outer_normalisation=normalisation)
+        maml = Maml(config, Sizes.of(family), torch.Generator().manual_seed(0))
+        batch = TaskBatch(family, family.sample("train", 3, np.random.default_rng(0)), 4, threads=1)
+        memory = maml.fresh(3, 4, torch.Generator().manual_seed(1))
+        played = played or round_of(maml, memory, batch, 0)
+        (data,) = maml.estimator.outer([played], [memory.theta.expand(3, -1)])
+        apart = data.advantage.std(1, correction=0)
+        if normalisation == "task":
+            assert torch.allclose(apart, torch.ones(3), atol=1e-4)
+        else:
+            assert float(data.advantage.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+            assert float(apart.std()) > 1e-3
+
+
+def test_a_fitted_baseline_is_refused_where_it_would_explain_the_signal_away() -> None:
+    sizes = Sizes(observation=24, action=5, features=3, horizon=40)
+    with pytest.raises(UserError, match="episodes-per-step of 26 or more"):
+        Maml(MamlConfig(baseline="observations", episodes_per_step=25), sizes, torch.Generator())
+    Maml(MamlConfig(baseline="observations", episodes_per_step=26), sizes, torch.Generator().manual_seed(0))
+    Maml(MamlConfig(baseline="time", episodes_per_step=5), sizes, torch.Generator().manual_seed(0))
+
+
+def test_settings_of_runs_from_before_mean_what_they_did() -> None:
+    written = {"inner_lr": 0.2, "discount": 0.98, "gae_lambda": 0.9, "outer": "trpo"}
+    config = MamlConfig(**MamlConfig.completed(written))
+    assert (config.adapted, config.baseline, config.reuse_episodes) == ("weights", "observations", False)
+    assert (config.inner_discount, config.inner_gae_lambda) == (0.98, 0.9)
+    assert MamlConfig.completed({"adapted": "context"}) == {"adapted": "context"}
 
 
 def test_adapting_leaves_the_agent_and_the_given_memory_alone() -> None:

@@ -63,10 +63,11 @@ def learner(name: str, config: Any) -> Any:
 @pytest.mark.parametrize(("steps", "first_order"), [(1, False), (2, False), (1, True)])
 def test_trust_region_update_of_maml(steps: int, first_order: bool) -> None:
     config = MamlConfig(
-        hidden_sizes=(4, 6), inner_steps=steps, first_order=first_order, meta_batch_size=3, episodes_per_step=2
-    )
+        hidden_sizes=(4, 6), inner_steps=steps, first_order=first_order, meta_batch_size=3, episodes_per_step=20,
+        adapted="weights", inner_lr=0.1, reuse_episodes=False, baseline="time", outer="trpo",
+    )  # fmt: skip
     c, s = config.conjugate_gradient_steps, config.curvature_stride
-    samples, thinned = 3 * 2 * 10, 3 * (2 * 10 // s)
+    samples, thinned = 3 * 20 * 10, 3 * (20 * 10 // s)
     p, first = 3 * 4 + 4 * 6 + 6 * 1, 3 * 4
     hessian = 0 if first_order else 6 * p - 4 * first
     expected = samples * (steps * (2 * (3 * p - first) + hessian) + 4 * p - first)
@@ -75,10 +76,19 @@ def test_trust_region_update_of_maml(steps: int, first_order: bool) -> None:
 
 
 def test_clipped_update_of_maml() -> None:
-    config = MamlConfig(hidden_sizes=(4,), outer="ppo", epochs=3, meta_batch_size=2, episodes_per_step=2)
-    p, first = 3 * 4 + 4 * 1, 3 * 4
-    expected = 3 * 2 * 2 * 10 * (9 * p - 5 * first + 3 * p - first)
-    assert multiply_adds(update_products(learner("maml", config), ProbeFamily(), 3)) == expected
+    settings: dict[str, Any] = {"hidden_sizes": (4,), "meta_batch_size": 2, "episodes_per_step": 20, "minibatches": 2}
+    config = MamlConfig(**settings, baseline="time", reuse_episodes=False)
+    p, first, samples = 3 * 4 + 4 * 1, 3 * 4, 2 * 20 * 10
+    gradient, hessian = samples * (3 * p - first), samples * (6 * p - 4 * first)
+    expected = 3 * (2 * (gradient + hessian) + 3 * gradient) + 2 * gradient  # three passes of two minibatches
+    assert multiply_adds(update_products(learner("maml", config), ProbeFamily(), 6)) == expected
+
+    family, config = ProbeFamily(), MamlConfig(**settings, critic_size=5, critic_epochs=1, critic_batch_size=100)
+    told = 3 + family.feature_size + 3 + config.context_size
+    c, c_first = [inputs * 5 + 5 * 5 + 5 for inputs in (4, told)], [inputs * 5 for inputs in (4, told)]
+    expected = 3 * (3 * (gradient + hessian) + 3 * gradient) + 3 * gradient  # the second step learns from both rounds
+    expected += 3 * samples * (3 * sum(c) - sum(c_first) + 2 * sum(c))
+    assert multiply_adds(update_products(learner("maml", config), family, 6 + 2 * 12)) == expected
 
 
 def test_updates_by_gradient_steps() -> None:

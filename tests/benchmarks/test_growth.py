@@ -52,11 +52,12 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs() -> None:
 
 
 def test_settings() -> None:
-    words = words_for("maml", "grasp", ["maml/grasp/outer=ppo", "rl2/grasp/epochs=1", "maml/grasp/epochs=2"])
+    words = words_for("maml", "grasp", ["maml/grasp/outer=trpo", "rl2/grasp/epochs=1", "maml/grasp/epochs=2"])
     config = agent_config("maml", "grasp", parse(words))
     assert isinstance(config, MamlConfig)
-    assert (config.outer, config.epochs) == ("ppo", 2)
-    assert config.episodes_per_step == SETTINGS["maml", "grasp"]["episodes_per_step"]
+    assert (config.outer, config.epochs) == ("trpo", 2)
+    recipe = SETTINGS["maml", "cheetah-vel-2017"]
+    assert agent_config("maml", "cheetah-vel-2017", {}).episodes_per_step == recipe["episodes_per_step"]
     with pytest.raises(UserError, match="names no cell"):
         words_for("maml", "grasp", ["epochs=2"])
     with pytest.raises(UserError, match="write NAME=VALUE"):

@@ -56,7 +56,7 @@ def test_toml_sets_what_differs_from_the_defaults(tmp_path, probe_run):
         ('agent = "maml"\nfamily = "probe"\n[train]\nseed = -1', r"train\.seed must be at least 0, got -1"),
         (
             'agent = "maml"\nfamily = "probe"\n[agent_config]\ninner_lr = nan',
-            r"inner-lr must be from 1e-08 to 100, got nan",
+            r"inner-lr must be from 1e-08 to 10000, got nan",
         ),
         (
             'agent = "maml"\nfamily = "probe"\n[agent_config]\ninner_lr = 2000-01-01',
