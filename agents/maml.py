@@ -25,19 +25,18 @@ import torch
 from torch import Tensor
 
 from agents import gaussian_policy
-from agents.advantages import STEPS_PER_FEATURE, baseline_features, masked_mean
+from agents.advantages import STEPS_PER_FEATURE, baseline_features
 from agents.agent import Decision, Sizes, Trajectories, Transition
 from agents.finite import warn_of_skipped
 from agents.maml_advantages import CriticAdvantages, FittedAdvantages
-from agents.meta_gradient import MetaGradient, MetaObjective, StepData
+from agents.meta_gradient import MetaObjective, StepData
 from agents.meta_parameters import MetaParameters
+from agents.meta_update import clipped_update, trust_region_update
 from agents.optimiser_state import adam_state, load_adam_state
 from agents.policy_derivatives import Layout, forward
-from agents.trust_region import trust_region_step
 from envs.errors import UserError, check_range
 
 MAX_ADAPTED = 2**30  # weights of all tasks together, 4 GiB
-STEP_FACTOR = 1.2  # by which Adam's step size changes after an update that went too far or not far enough
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,9 @@ class MamlConfig:
     """Tasks of one meta-iteration."""
     episodes_per_step: int = 5
     """New episodes of each task before an inner step."""
-    inner_discount: float = 0.9
-    """Discount of the inner steps' advantages: a shorter horizon than the task's, against noise."""
-    inner_gae_lambda: float = 0.5
+    inner_discount: float = 0.5
+    """Discount of the inner steps' advantages: a shorter horizon than the task's, because further steps add noise."""
+    inner_gae_lambda: float = 0.0
     """Advantage horizon of the inner steps."""
     discount: float = 0.99
     """Per step, within the episode."""
@@ -87,20 +86,23 @@ class MamlConfig:
     """Steps of one gradient step of a critic."""
     initial_log_std: float = -0.5
     """Log deviation of the first policy's actions."""
+    exploration_log_std: float | None = 0.0
+    """Log deviation of the actions before the first inner step, which explore for that step alone: the meta-update
+    does not count what they earn. None for the policy's own; then it counts."""
     outer: Literal["ppo", "trpo"] = "ppo"
     """The meta-update: clipped surrogate on all rounds, or trust region on the last."""
     outer_normalisation: Literal["task", "batch"] = "batch"
     """Advantages of the meta-update have unit deviation over the batch, so that tasks with larger advantages weigh
     more, or in each task."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     """PPO: Adam's first step size, and the largest; see `desired_kl`."""
-    epochs: int = 8
+    epochs: int = 6
     """PPO: passes over the tasks in one meta-update."""
     minibatches: int = 5
     """PPO: parts into which each pass splits the tasks."""
     clip_range: float = 0.2
     """PPO: bound on the likelihood ratio."""
-    desired_kl: float = 0.015
+    desired_kl: float = 0.02
     """PPO: mean KL of an update. After twice as much, its passes end and the step size falls by a factor of 1.2; after
     half as much it rises again."""
     max_kl: float = 0.01
@@ -124,7 +126,7 @@ class MamlConfig:
             self, 1e-8, 100, "max_kl", "damping", "learning_rate", "clip_range", "inner_clip_range", "desired_kl"
         )
         check_range(self, 1e-8, 100, "critic_learning_rate")
-        check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std")
+        check_range(self, gaussian_policy.MIN_LOG_STD, 2, "initial_log_std", "exploration_log_std")
         adapted = self.meta_batch_size * sum(rows * columns for rows, columns in pairwise(self.hidden_sizes))
         if adapted > MAX_ADAPTED:
             raise UserError(
@@ -144,6 +146,7 @@ class MamlConfig:
             "adapted": "weights",
             "reuse_episodes": False,
             "baseline": "observations",
+            "exploration_log_std": None,
             "inner_discount": written.get("discount", 0.99),
             "inner_gae_lambda": written.get("gae_lambda", 0.97),
         }
@@ -216,6 +219,8 @@ class Maml:
             rows = obs.reshape(1, -1, obs.shape[-1]) if shared else obs
             now = forward(self.layout, memory.theta.unsqueeze(0) if shared else memory.theta, rows)
             mean, log_std = now.mean.view(*obs.shape[:2], -1), now.log_std
+            if memory.steps == 0 and self.config.exploration_log_std is not None:
+                log_std = torch.full_like(log_std, self.config.exploration_log_std)
             action = gaussian_policy.sample(mean, log_std, memory.generator) if explore else mean
             log_prob = gaussian_policy.log_prob(mean, log_std, action)
         return Decision(action, log_prob, torch.zeros_like(log_prob)), memory
@@ -231,7 +236,7 @@ class Maml:
         last = min(memory.steps, self.config.inner_steps - 1)
         shrink = 1.0 if memory.steps < self.config.inner_steps else 0.5
         with torch.no_grad():
-            seen = self.estimator.inner(trajectories)
+            seen = self._inner_data(trajectories, memory.steps)
             if memory.seen is not None:
                 seen = memory.seen.followed_by(seen)
             step_sizes = shrink * self.parameters.spread[last : last + 1]
@@ -242,6 +247,13 @@ class Maml:
                 warn_of_skipped(self.name, int(failed.sum()), len(failed))
         kept = seen if self.config.reuse_episodes else None
         return replace(memory, theta=theta, steps=memory.steps + 1, seen=kept)
+
+    def _inner_data(self, played: Trajectories, steps: int) -> StepData:
+        """What inner steps learn from a round that was played after so many of them."""
+        data, exploration = self.estimator.inner(played), self.config.exploration_log_std
+        if exploration is None:
+            return data
+        return replace(data, fixed_log_std=torch.full_like(data.log_prob, torch.nan if steps else exploration))
 
     def _objective(self, inner: list[StepData], outer: list[StepData]) -> MetaObjective:
         config = self.config
@@ -270,77 +282,22 @@ class Maml:
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator, progress: float = 0.0) -> dict[str, float]:
         with torch.no_grad():
-            new = [self.estimator.inner(played) for played in rounds[:-1]]
+            new = [self._inner_data(played, steps) for steps, played in enumerate(rounds[:-1])]
             inner = list(accumulate(new, StepData.followed_by)) if self.config.reuse_episodes else new
             thetas = self._objective(inner, new[-1:]).thetas(self.theta, self.parameters.spread)
             if self.config.outer == "trpo":
-                metrics = self._trpo(self._objective(inner, self.estimator.outer(rounds[-1:], thetas[-1:])))
+                objective = self._objective(inner, self.estimator.outer(rounds[-1:], thetas[-1:]))
+                metrics = trust_region_update(self.parameters, objective, self.config)
             else:
-                metrics = self._ppo(inner, self.estimator.outer(rounds, thetas), generator)
+                first = 0 if self.config.exploration_log_std is None else 1  # of the rounds that count
+                outer = self.estimator.outer(rounds[first:], thetas[first:])
+                objective = self._objective(inner, outer)
+                metrics = clipped_update(self.parameters, self._optimiser, objective, self.config, generator)
             if isinstance(self.estimator, CriticAdvantages):
                 metrics |= self.estimator.fit(rounds, thetas, generator)
         return metrics | {
             "train/std": float(self.layout.split(self.theta)["log_std"].exp().mean()),
             "train/inner_lr": float(self.parameters.step_sizes.mean()),
-        }
-
-    def _trpo(self, objective: MetaObjective) -> dict[str, float]:
-        config, parameters = self.config, self.parameters
-        sizes = parameters.spread
-        at = objective.adapt(self.theta, sizes)
-        here = objective.gradient(at, sizes)
-        product = objective.curvature(at, sizes, config.curvature_stride)
-        divergences = [0.0]
-
-        def objective_and_kl(vector: Tensor) -> tuple[float, float]:
-            value, kl = objective.objective_and_kl(*parameters.at(vector), here.outer)
-            divergences.append(kl)
-            return value, kl
-
-        moved, metrics = trust_region_step(
-            parameters.vector(),
-            float(here.objective.mean()),
-            parameters.derivative(here.theta, here.step_sizes),
-            lambda vector: parameters.derivative(*product(*parameters.direction(vector))),
-            objective_and_kl,
-            max_kl=config.max_kl,
-            conjugate_gradient_steps=config.conjugate_gradient_steps,
-            damping=config.damping,
-        )
-        if metrics["train/step_fraction"]:
-            parameters.assign(moved)
-        return metrics | {"train/approx_kl": divergences[-1] if metrics["train/step_fraction"] else 0.0}
-
-    def _ppo(self, inner: list[StepData], outer: list[StepData], generator: torch.Generator) -> dict[str, float]:
-        """Passes over the tasks, in each of which the inner steps are taken anew."""
-        config, parameters = self.config, self.parameters
-        kls: list[float] = []
-        norms: list[Tensor] = []
-        for _ in range(config.epochs):
-            kl_of_pass: list[float] = []
-            for part in torch.randperm(len(outer[0].obs), generator=generator).chunk(config.minibatches):
-                objective = self._objective(*([data.of_tasks(part) for data in rounds] for rounds in (inner, outer)))
-                sizes = parameters.spread
-                here = objective.gradient(objective.adapt(self.theta, sizes), sizes)
-                by_learned = parameters.split(-parameters.derivative(here.theta, here.step_sizes))
-                for tensor, gradient in zip(parameters.tensors(), by_learned, strict=True):
-                    tensor.grad = gradient
-                norms.append(torch.nn.utils.clip_grad_norm_(parameters.tensors(), 0.5))
-                self._optimiser.step()
-                kl_of_pass.append(_divergence(objective, here))
-            kls.append(sum(kl_of_pass) / len(kl_of_pass))
-            if kls[-1] > 2.0 * config.desired_kl:
-                break
-        group = self._optimiser.param_groups[0]
-        if kls[-1] > 2.0 * config.desired_kl:
-            group["lr"] /= STEP_FACTOR
-        elif kls[-1] < 0.5 * config.desired_kl:
-            group["lr"] = min(group["lr"] * STEP_FACTOR, config.learning_rate)
-        return {
-            "train/approx_kl": kls[-1],
-            "train/passes": float(len(kls)),
-            "train/learning_rate": group["lr"],
-            "train/grad_norm": float(torch.stack(norms).mean()),
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -357,15 +314,6 @@ class Maml:
             self._optimiser.param_groups[0]["lr"] = float(state["optimiser/learning_rate"])
         if isinstance(self.estimator, CriticAdvantages):
             self.estimator.load_state(state)
-
-
-def _divergence(objective: MetaObjective, here: MetaGradient) -> float:
-    """The mean KL from the policies that collected the outer rounds, estimated from the ratios of what they did."""
-    estimates = []
-    for data, passes in zip(objective.outer, here.outer, strict=True):
-        ratio = torch.cat([part.ratio for part in passes])
-        estimates.append(masked_mean(ratio - 1 - ratio.clamp(min=1e-12).log(), data.valid))
-    return float(torch.stack(estimates).mean())
 
 
 def _refuse_short_rounds(config: MamlConfig, sizes: Sizes) -> None:

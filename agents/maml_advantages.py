@@ -78,7 +78,7 @@ class CriticAdvantages:
         return step_data(played, advantage / scale.clamp(min=1e-8))
 
     def outer(self, rounds: Sequence[Trajectories], thetas: Sequence[Tensor]) -> list[StepData]:
-        """What the meta-update learns from rounds collected at weights thetas, each [K, P]."""
+        """What the meta-update learns from the last rounds, collected at weights thetas, each [K, P]."""
         advantages = [advantage for _, advantage in self._outer_estimates(rounds, thetas)]
         return normalised_rounds(rounds, advantages, self._config.outer_normalisation == "task")
 
@@ -97,7 +97,7 @@ class CriticAdvantages:
         target = value + advantage
         losses = {
             "train/value_loss": self._outer.fit(
-                torch.stack([self._told(played, index, thetas[index]) for index, played in enumerate(rounds)])[valid],
+                torch.stack(list(map(self._told, rounds, self._taken(rounds), thetas)))[valid],
                 target,
                 **passes,  # type: ignore[arg-type]
             ),
@@ -121,13 +121,17 @@ class CriticAdvantages:
     def _outer_estimates(self, rounds: Sequence[Trajectories], thetas: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Values and advantages [T, K, E] of each round; the horizon is the end of what counts."""
         config, found = self._config, []
-        for index, played in enumerate(rounds):
-            value = self._outer(self._told(played, index, thetas[index]))
+        for steps, played, theta in zip(self._taken(rounds), rounds, thetas, strict=True):
+            value = self._outer(self._told(played, steps, theta))
             advantage = generalized_advantages(
                 played.reward, value, torch.zeros_like(value[0]), played.terminated, config.discount, config.gae_lambda
             )
             found.append((value, advantage))
         return found
+
+    def _taken(self, rounds: Sequence[Trajectories]) -> range:
+        """The inner steps taken before each of the last rounds."""
+        return range(self._config.inner_steps + 1 - len(rounds), self._config.inner_steps + 1)
 
     def _told(self, played: Trajectories, steps: int, theta: Tensor) -> Tensor:
         """[T, K, E, I]: observation, the task's features, the context [K, C] in theta [K, P], inner steps taken."""

@@ -46,7 +46,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class StepData:
-    """A round as the losses need it: obs [K, B, O], action [K, B, A], the rest [K, B]; B = T * E, time first."""
+    """A round as the losses need it: obs [K, B, O], action [K, B, A], the rest [K, B]; B = T * E, time first.
+
+    fixed_log_std: the log deviation of actions that were not played with the policy's own, NaN for the others; none
+    where all were.
+    """
 
     obs: Tensor
     action: Tensor
@@ -55,23 +59,26 @@ class StepData:
     valid: Tensor
     episodes: int
     """E."""
+    fixed_log_std: Tensor | None = None
 
     def thinned(self, stride: int) -> StepData:
         """One step in `stride` of every episode, at other times in each."""
         steps = torch.arange(self.valid.shape[1])
         chosen = steps[(steps // self.episodes + steps % self.episodes) % stride == 0]
-        return self._with({name: getattr(self, name)[:, chosen] for name in STEPS})
+        return self._each(lambda name: getattr(self, name)[:, chosen])
 
     def of_tasks(self, tasks: Tensor) -> StepData:
         """The same for some of the tasks [k]."""
-        return self._with({name: getattr(self, name)[tasks] for name in STEPS})
+        return self._each(lambda name: getattr(self, name)[tasks])
 
     def followed_by(self, later: StepData) -> StepData:
         """This round of some tasks, then another one of theirs."""
-        return self._with({name: torch.cat([getattr(self, name), getattr(later, name)], dim=1) for name in STEPS})
+        return self._each(lambda name: torch.cat([getattr(self, name), getattr(later, name)], dim=1))
 
-    def _with(self, parts: dict[str, Tensor]) -> StepData:
-        return StepData(**parts, episodes=self.episodes)
+    def _each(self, change: Callable[[str], Tensor]) -> StepData:
+        """With what `change` gives for each tensor's name."""
+        names = STEPS if self.fixed_log_std is None else (*STEPS, "fixed_log_std")
+        return StepData(**{name: change(name) for name in names}, episodes=self.episodes)
 
     def weight(self, per_task: bool) -> Tensor:
         """[K, B]: what each valid step counts in a mean over its task, or over all tasks."""
@@ -128,6 +135,17 @@ class MetaObjective:
     def tasks(self) -> int:
         return len(self.outer[-1].obs)
 
+    def of_tasks(self, tasks: Tensor) -> MetaObjective:
+        """The objective of some of the tasks [k]."""
+        return MetaObjective(
+            self.layout,
+            [data.of_tasks(tasks) for data in self.inner],
+            [data.of_tasks(tasks) for data in self.outer],
+            first_order=self.first_order,
+            inner_clip_range=self.inner_clip_range,
+            clip_range=self.clip_range,
+        )
+
     @property
     def outer_at(self) -> range:
         """After how many inner steps each of the outer rounds was collected."""
@@ -154,7 +172,7 @@ class MetaObjective:
     def gradient(self, at: Adaptation, step_sizes: Tensor) -> MetaGradient:
         """The objective and its derivatives where `adapt` went."""
         passes = [
-            in_blocks(self.layout, data, partial(self._outer_surrogate, data, credit, at.thetas[steps]))
+            in_blocks(self.layout, data, partial(self._surrogate, data, credit, self.clip_range, at.thetas[steps]))
             for steps, data, credit in zip(self.outer_at, self.outer, self._outer_credit, strict=True)
         ]
         share = 1.0 / (self.tasks * len(self.outer))
@@ -196,7 +214,7 @@ class MetaObjective:
         )
         here = Adaptation(at.thetas, [thin._inner_pass(i, at.thetas[i]) for i in range(len(inner))])
         now = [
-            in_blocks(self.layout, data, partial(self._outer_forward, data, at.thetas[steps]))
+            in_blocks(self.layout, data, partial(self._forward, data, at.thetas[steps]))
             for steps, data in zip(self.outer_at, outer, strict=True)
         ]
         weights = [data.weight(per_task=False) / len(outer) for data in outer]
@@ -228,24 +246,30 @@ class MetaObjective:
     def _credit_and_kl(
         self, data: StepData, credit: Tensor, weight: Tensor, theta: Tensor, k: slice, before: Surrogate
     ) -> tuple[Tensor, Tensor]:
-        now = forward(self.layout, theta[k], data.obs[k])
+        now = self._forward(data, theta, k)
         earned = surrogate_terms(now, data.action[k], data.log_prob[k], credit[k])[1]
         divergence = kl_divergence(before.forward.mean, before.forward.log_std, now.mean, now.log_std)
         return earned.sum(), (divergence * weight[k]).sum()
 
-    def _outer_forward(self, data: StepData, theta: Tensor, k: slice) -> Forward:
-        return forward(self.layout, theta[k], data.obs[k])
+    def _forward(self, data: StepData, theta: Tensor, k: slice) -> Forward:
+        return forward(self.layout, theta[k], data.obs[k], _some(data.fixed_log_std, k))
 
-    def _outer_surrogate(self, data: StepData, credit: Tensor, theta: Tensor, k: slice) -> Surrogate:
+    def _surrogate(
+        self, data: StepData, credit: Tensor, clip_range: float | None, theta: Tensor, k: slice
+    ) -> Surrogate:
         return surrogate(
-            self.layout, theta[k], data.obs[k], data.action[k], data.log_prob[k], credit[k], self.clip_range
+            self.layout,
+            theta[k],
+            data.obs[k],
+            data.action[k],
+            data.log_prob[k],
+            credit[k],
+            _some(data.fixed_log_std, k),
+            clip_range,
         )
 
     def _inner_surrogate(self, index: int, theta: Tensor, k: slice) -> Surrogate:
-        data, credit = self.inner[index], self._inner_credit[index]
-        return surrogate(
-            self.layout, theta[k], data.obs[k], data.action[k], data.log_prob[k], credit[k], self.inner_clip_range
-        )
+        return self._surrogate(self.inner[index], self._inner_credit[index], self.inner_clip_range, theta, k)
 
     def _inner_gradient(self, index: int, theta: Tensor, k: slice) -> Tensor:
         return self._inner_surrogate(index, theta, k).gradient
@@ -261,6 +285,10 @@ class MetaObjective:
             at.steps[index],
         )
         return torch.cat(products)
+
+
+def _some(values: Tensor | None, k: slice) -> Tensor | None:
+    return None if values is None else values[k]
 
 
 def in_blocks(

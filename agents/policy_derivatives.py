@@ -75,12 +75,18 @@ class Layout:
 
 @dataclass(frozen=True)
 class Forward:
-    """hidden: what each layer reads, [k, B, fan_in]; mean [k, B, A]; log_std [k, 1, A], clamped."""
+    """hidden: what each layer reads, [k, B, fan_in]; mean [k, B, A]; log_std [k, 1, A] or [k, B, A], clamped; free
+    [k, B, 1] is 1 for the steps whose log_std is the policy's own, none where all are."""
 
     params: Params
     hidden: list[Tensor]
     mean: Tensor
     log_std: Tensor
+    free: Tensor | None = None
+
+    def own(self, by_log_std: Tensor) -> Tensor:
+        """[k, A] from what each step [k, B, A] adds to the derivative by the policy's log_std."""
+        return (by_log_std if self.free is None else by_log_std * self.free).sum(1)
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,11 @@ class Surrogate:
     gradient: Tensor
 
 
-def forward(layout: Layout, theta: Tensor, obs: Tensor) -> Forward:
-    """The policy's action distribution for obs [k, B, O] under weights theta [k, P]."""
+def forward(layout: Layout, theta: Tensor, obs: Tensor, fixed_log_std: Tensor | None = None) -> Forward:
+    """The policy's action distribution for obs [k, B, O] under weights theta [k, P].
+
+    fixed_log_std [k, B]: the log deviation of steps that were not played with the policy's own; NaN for the others.
+    """
     params = layout.split(theta)
     layers = len(layout.sizes) - 1
     hidden = [obs]
@@ -113,7 +122,11 @@ def forward(layout: Layout, theta: Tensor, obs: Tensor) -> Forward:
         output = torch.baddbmm(bias.unsqueeze(1), hidden[-1], params[f"weight_{layer}"])
         if layer < layers - 1:
             hidden.append(activate_(output, layout.activation))
-    return Forward(params, hidden, output, params["log_std"].clamp(min=MIN_LOG_STD).unsqueeze(1))
+    log_std = params["log_std"].clamp(min=MIN_LOG_STD).unsqueeze(1)
+    if fixed_log_std is None:
+        return Forward(params, hidden, output, log_std)
+    fixed = fixed_log_std.unsqueeze(-1)
+    return Forward(params, hidden, output, torch.where(fixed.isnan(), log_std, fixed), fixed.isnan().to(obs.dtype))
 
 
 def _times(vector: Tensor, matrix: Tensor) -> Tensor:
@@ -152,10 +165,11 @@ def surrogate(
     action: Tensor,
     log_prob: Tensor,
     weighted_advantage: Tensor,
+    fixed_log_std: Tensor | None = None,
     clip_range: float | None = None,
 ) -> Surrogate:
     """J and its gradient. With `clip_range`, PPO's pessimistic bound on it (arXiv 1707.06347, equation 7)."""
-    now = forward(layout, theta, obs)
+    now = forward(layout, theta, obs, fixed_log_std)
     ratio, credit, z = surrogate_terms(now, action, log_prob, weighted_advantage)
     value = credit.sum(-1)
     if clip_range is not None:
@@ -163,7 +177,7 @@ def surrogate(
         value = torch.minimum(credit, bounded).sum(-1)
         credit = torch.where(credit <= bounded, credit, torch.zeros_like(credit))  # a bounded step has no gradient
     by_mean = credit.unsqueeze(-1) * z * torch.exp(-now.log_std)
-    by_log_std = torch.einsum("kb,kba->ka", credit, z.square() - 1.0)
+    by_log_std = now.own(credit.unsqueeze(-1) * (z.square() - 1.0))
     deltas = backward(layout, now, by_mean)
     return Surrogate(now, value, ratio, credit, z, deltas, weight_gradient(layout, now, deltas, by_log_std))
 
@@ -199,7 +213,7 @@ def _log_std_moves(now: Forward) -> Tensor:
 @dataclass(frozen=True)
 class Tangent:
     """Derivatives along one direction in weight space: of each layer's input (hidden; zero for the observation), of its
-    output before activation, of the mean (the last of these) and of log_std [k, 1, A]."""
+    output before activation, of the mean (the last of these) and of log_std, in its shape."""
 
     direction: Params
     hidden: list[Tensor | None]
@@ -229,7 +243,8 @@ def tangent(layout: Layout, now: Forward, direction: Tensor) -> Tangent:
         if layer < len(now.hidden) - 1:
             kept = move if layout.activation == "relu" else move.clone()  # a slope that moves needs it as it was
             hidden.append(times_slope_(kept, now.hidden[layer + 1], layout.activation))
-    return Tangent(along, hidden, before, (along["log_std"] * _log_std_moves(now)).unsqueeze(1))
+    log_std = (along["log_std"] * _log_std_moves(now)).unsqueeze(1)
+    return Tangent(along, hidden, before, log_std if now.free is None else log_std * now.free)
 
 
 def hessian_product(layout: Layout, at: Surrogate, direction: Tensor) -> Tensor:
@@ -250,8 +265,7 @@ def hessian_product(layout: Layout, at: Surrogate, direction: Tensor) -> Tensor:
             back.sub_(at.deltas[layer - 1] * now.hidden[layer] * move.before[layer - 1] * 2.0)
         deltas_move.insert(0, back)
 
-    by_log_std = torch.einsum("kbo,kba->ka", credit_move, at.z.square() - 1.0)
-    by_log_std += torch.einsum("kbo,kba->ka", credit, at.z * z_move * 2.0)
+    by_log_std = now.own(credit_move * (at.z.square() - 1.0) + credit * at.z * z_move * 2.0)
     product = weight_gradient(layout, now, deltas_move, by_log_std)
     parts = layout.split(product)
     for layer, (moving, delta) in enumerate(zip(move.hidden, at.deltas, strict=True)):
@@ -271,5 +285,5 @@ def fisher_product(layout: Layout, now: Forward, weight: Tensor, direction: Tens
     """
     move = tangent(layout, now, direction)
     by_mean = move.mean * torch.exp(-2.0 * now.log_std) * weight.unsqueeze(-1)
-    by_log_std = 2.0 * move.log_std.squeeze(1) * weight.sum(1, keepdim=True)
+    by_log_std = now.own(2.0 * move.log_std * weight.unsqueeze(-1))
     return weight_gradient(layout, now, backward(layout, now, by_mean), by_log_std)

@@ -18,7 +18,7 @@ PAPERS: dict[tuple[str, str], dict[str, Any]] = {
         **{"hidden_sizes": [100, 100], "meta_batch_size": 20, "episodes_per_step": 20},
         **{"adapted": "weights", "inner_lr": 0.1, "inner_steps": 1, "reuse_episodes": False},
         **{"inner_discount": 0.98, "inner_gae_lambda": 0.95, "discount": 0.98, "gae_lambda": 0.95},
-        **{"baseline": "observations", "outer": "trpo", "outer_normalisation": "batch"},
+        **{"baseline": "observations", "exploration_log_std": None, "outer": "trpo", "outer_normalisation": "batch"},
         **{"initial_log_std": -0.7, "max_kl": 0.04, "curvature_stride": 20},
     },
     ("rl2", "cheetah-vel-2017"): {

@@ -32,7 +32,6 @@ PPO_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 RL2 = {"trials_per_task": 1, "episodes_per_trial": 4, "meta_batch_size": 32, "hidden_size": 64}
-MAML: dict[str, Any] = {}
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo-oracle": PPO_SETTINGS,
@@ -42,7 +41,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "terrain": {**RL2, "anneal_to": 0.05},
         "terrain-planar": RL2,
     },
-    "maml": dict.fromkeys(STEPS, MAML),
+    "maml": {"grasp": {}, "terrain": {}, "terrain-planar": {"meta_batch_size": 10}},
 }
 
 RECIPES: dict[tuple[str, str], Recipe] = {

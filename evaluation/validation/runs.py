@@ -55,6 +55,7 @@ MAML = {
     "inner_gae_lambda": 0.95,
     "discount": 0.98,
     "baseline": "observations",
+    "exploration_log_std": None,
     "outer": "trpo",
 }
 CHEETAH = {**MAML, "max_kl": 0.04, "curvature_stride": 20}

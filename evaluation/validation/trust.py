@@ -72,6 +72,7 @@ def kl_bound(updates: int = 4) -> list[Check]:
         inner_discount=0.99,
         inner_gae_lambda=0.97,
         baseline="time",
+        exploration_log_std=None,
         outer="trpo",
         outer_normalisation="task",
         max_kl=MAX_KL,

@@ -29,8 +29,11 @@ def normal(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def fixed_batch(seed: int, tasks: int = TASKS) -> StepData:
+def fixed_batch(seed: int, tasks: int = TASKS, some_noise_fixed: bool = False) -> StepData:
     generator = torch.Generator().manual_seed(seed)
+    fixed = torch.full((tasks, STEPS), torch.nan, dtype=torch.float64) if some_noise_fixed else None
+    if fixed is not None:
+        fixed[:, ::2] = 0.3
     return StepData(
         obs=normal(generator, tasks, STEPS, OBSERVATION),
         action=normal(generator, tasks, STEPS, ACTION),
@@ -38,6 +41,7 @@ def fixed_batch(seed: int, tasks: int = TASKS) -> StepData:
         advantage=normal(generator, tasks, STEPS),
         valid=torch.rand(tasks, STEPS, generator=generator) > 0.1,
         episodes=EPISODES,
+        fixed_log_std=fixed,
     )
 
 
@@ -55,9 +59,12 @@ def problem(
     return objective, theta, sizes
 
 
-def distribution(layout: Layout, theta: Tensor, obs: Tensor) -> tuple[Tensor, Tensor]:
+def distribution(layout: Layout, theta: Tensor, obs: Tensor, fixed: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and log_std under weights [K, P], differentiable."""
     params, hidden = layout.split(theta), obs
+    log_std = params["log_std"].clamp(min=-3.0).unsqueeze(1)
+    if fixed is not None:
+        log_std = torch.where(fixed.isnan().unsqueeze(-1), log_std, fixed.unsqueeze(-1))
     if layout.context:  # as the paper has it: a longer input
         context = params["context"].unsqueeze(1).expand(-1, obs.shape[1], -1)
         hidden = torch.cat([context, obs], dim=-1)
@@ -66,12 +73,12 @@ def distribution(layout: Layout, theta: Tensor, obs: Tensor) -> tuple[Tensor, Te
         hidden = hidden @ params[f"weight_{layer}"] + params[f"bias_{layer}"].unsqueeze(1)
         if layer < len(layout.sizes) - 2:
             hidden = torch.tanh(hidden) if layout.activation == "tanh" else torch.relu(hidden)
-    return hidden, params["log_std"].clamp(min=-3.0).unsqueeze(1)
+    return hidden, log_std
 
 
 def by_autograd(layout: Layout, theta: Tensor, data: StepData, clip_range: float | None = None) -> Tensor:
     """J [K] of weights [K, P] as torch would write it."""
-    mean, log_std = distribution(layout, theta, data.obs)
+    mean, log_std = distribution(layout, theta, data.obs, data.fixed_log_std)
     ratio = torch.exp(log_prob(mean, log_std, data.action) - data.log_prob)
     gain = ratio * data.advantage
     if clip_range is not None:
@@ -114,9 +121,9 @@ def test_meta_gradient_of_a_context_is_that_of_autograd(
     moving = torch.zeros(len(layout.lengths), dtype=torch.float64)
     moving[0] = 1.0
     sizes = (0.3 + 0.05 * normal(generator, 2, len(theta))) * (layout.spread(moving) if context_alone else 1.0)
-    first = fixed_batch(0)
-    inner = [first, first.followed_by(fixed_batch(1))]
-    outer = [fixed_batch(7 + n) for n in range(rounds)]
+    first = fixed_batch(0, some_noise_fixed=True)
+    inner = [first, first.followed_by(fixed_batch(1, some_noise_fixed=True))]
+    outer = [fixed_batch(7 + n, some_noise_fixed=True) for n in range(rounds)]
     objective = MetaObjective(layout, inner, outer, inner_clip_range=0.5, clip_range=0.2)
     at = objective.adapt(theta, sizes)
     assert torch.equal(at.thetas[-1][:, 3:], theta[3:].expand(TASKS, -1)) == context_alone
@@ -283,20 +290,22 @@ def round_of(maml: Maml, memory: MamlMemory, batch: TaskBatch, episode: int) -> 
 
 
 WEIGHTS: dict[str, Any] = {
-    "adapted": "weights", "inner_lr": 0.1, "reuse_episodes": False, "inner_discount": 0.99, "inner_gae_lambda": 0.97,
-    "baseline": "time", "outer": "trpo", "outer_normalisation": "task", "inner_steps": 1, "episodes_per_step": 10,
-}  # fmt: skip
+    **{"adapted": "weights", "inner_lr": 0.1, "inner_steps": 1, "reuse_episodes": False, "episodes_per_step": 10},
+    **{"inner_discount": 0.99, "inner_gae_lambda": 0.97, "baseline": "time", "exploration_log_std": None},
+    **{"outer": "trpo", "outer_normalisation": "task"},
+}
 
 
 @pytest.mark.parametrize(
     ("settings", "gain"),
     [
         ({}, 0.8),
+        ({"exploration_log_std": None}, 0.8),
         ({"adapted": "weights", "inner_lr": 0.5, "learning_rate": 1e-2}, 0.8),
         (WEIGHTS, 0.8),
         (WEIGHTS | {"baseline": "critic"}, 0.8),
     ],
-    ids=["context, ppo", "weights, ppo", "weights, trpo", "weights, trpo, critic"],
+    ids=["context, ppo", "context, every round", "weights, ppo", "weights, trpo", "weights, trpo, critic"],
 )
 def test_training_makes_adaptation_pay(settings: dict[str, Any], gain: float) -> None:
     family = ProbeFamily()
@@ -327,7 +336,7 @@ def test_what_the_update_calls_the_adapted_weights_acted_in_the_rollout(settings
     memory = maml.fresh(2, 4, torch.Generator().manual_seed(1))
     before = round_of(maml, memory, batch, 0)
     memory = maml.adapt(memory, before)
-    inner, played = maml.estimator.inner(before), round_of(maml, memory, batch, 4)
+    inner, played = maml._inner_data(before, 0), round_of(maml, memory, batch, 4)
     (after,) = maml.estimator.outer([played], [memory.theta])
     at = MetaObjective(maml.layout, [inner], [after]).adapt(maml.theta, maml.parameters.spread[:1])
     assert torch.equal(at.thetas[-1], memory.theta)
