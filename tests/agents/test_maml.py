@@ -344,6 +344,23 @@ def test_what_the_update_calls_the_adapted_weights_acted_in_the_rollout(settings
     assert torch.allclose(here.outer[0][0].ratio, torch.ones(2, 1), atol=1e-5)
 
 
+def test_exploration_before_the_first_step_has_a_deviation_of_its_own_and_does_not_count() -> None:
+    family = ProbeFamily()
+    deviations = []
+    for exploration in (0.5, -1.0):
+        config = MamlConfig(exploration_log_std=exploration, inner_steps=1, meta_batch_size=2)
+        maml = Maml(config, Sizes.of(family), torch.Generator().manual_seed(0))
+        batch = TaskBatch(family, family.sample("train", 2, np.random.default_rng(0)), 50, threads=1)
+        memory = maml.fresh(2, 50, torch.Generator().manual_seed(1))
+        before = round_of(maml, memory, batch, 0)
+        deviations.append(float(before.action.std().log()))
+        after = round_of(maml, maml.adapt(memory, before), batch, 50)
+        assert float(after.action.std().log()) == pytest.approx(config.initial_log_std, abs=0.3)
+        maml.update([before, after], torch.Generator().manual_seed(2))
+        assert maml.config.exploration_log_std == exploration
+    assert deviations == [pytest.approx(0.5, abs=0.05), pytest.approx(-1.0, abs=0.05)]
+
+
 def test_advantages_have_unit_deviation_in_each_task_or_over_the_batch() -> None:
     family, played = ProbeFamily(), None
     for normalisation in ("task", "batch"):
