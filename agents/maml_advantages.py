@@ -102,7 +102,7 @@ class CriticAdvantages:
                 **passes,  # type: ignore[arg-type]
             ),
             "train/inner_value_loss": self._inner.fit(
-                torch.stack([_felt(played) for played in rounds])[valid],
+                torch.stack([felt(played) for played in rounds])[valid],
                 inner_target,
                 **passes,  # type: ignore[arg-type]
             ),
@@ -114,7 +114,7 @@ class CriticAdvantages:
 
     def _inner_estimates(self, played: Trajectories, gae_lambda: float) -> tuple[Tensor, Tensor]:
         """Values and advantages [T, K, E] as a held-out task gives them."""
-        value = self._inner(_felt(played))
+        value = self._inner(felt(played))
         nothing, discount = torch.zeros_like(value[0]), self._config.inner_discount
         return value, generalized_advantages(played.reward, value, nothing, played.terminated, discount, gae_lambda)
 
@@ -151,7 +151,7 @@ class CriticAdvantages:
         self._scale = state["meta/inner_advantage"].clone()
 
 
-def _felt(played: Trajectories) -> Tensor:
+def felt(played: Trajectories) -> Tensor:
     """[T, K, E, O + 1]: the observation and the reward of the step before, which tells much of what is going on."""
     before = torch.cat([torch.zeros_like(played.reward[:1]), played.reward[:-1]])
     return torch.cat([played.obs, before.unsqueeze(-1)], dim=-1)
