@@ -41,7 +41,17 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "terrain": {**RL2, "anneal_to": 0.05},
         "terrain-planar": RL2,
     },
-    "maml": {"grasp": {}, "terrain": {}, "terrain-planar": {"meta_batch_size": 10}},
+    "maml": {
+        "grasp": {},
+        # A command of the gait takes several steps to show in the reward: see `benchmarks.inner_signal`.
+        "terrain": {
+            "meta_batch_size": 12,
+            "inner_discount": 0.9,
+            "inner_gae_lambda": 0.5,
+            "exploration_log_std": 0.5,
+        },
+        "terrain-planar": {"meta_batch_size": 10},
+    },
 }
 
 RECIPES: dict[tuple[str, str], Recipe] = {
