@@ -100,6 +100,9 @@ def adapt_to_tasks(
     first: int = 0,
     threads: int = 0,
     progress: Callable[[int], None] = lambda steps: None,
+    make_batch: Callable[..., TaskBatch] = TaskBatch,
+    watch: Callable[[Episode, int], None] = lambda row, environment: None,
+    generator: torch.Generator | None = None,
 ) -> list[Episode]:
     """Let an agent adapt to tasks, and measure it as it does: the episodes played, adaptation and probes.
 
@@ -107,32 +110,35 @@ def adapt_to_tasks(
         `seed`, `first` and `budget.task_seed`. first: index of the first of the tasks in the split's list.
     threads: physics threads, 0 for all processors; the results do not depend on it.
     progress: called with the number of environment steps just simulated.
+    make_batch, watch: for films (`evaluation.recording`). The tasks are simulated in what `make_batch` builds from the
+        arguments of `TaskBatch`; `watch` gets each row and its environment, while the batch still holds that episode.
+    generator: of the noise of adaptation, in place of the one that follows from `seed` and `first`.
     """
     k, e = len(tasks), agent.episodes_per_round
     rounds = budget.rounds(e, family.horizon)
     part = (first,) if first else ()
-    batch = TaskBatch(family, tasks, e, threads=threads, privileged=agent.privileged)
-    generator = torch.Generator().manual_seed(_entropy(seed, 0, *part))
+    batch = make_batch(family, tasks, e, threads=threads, privileged=agent.privileged)
+    generator = generator or torch.Generator().manual_seed(_entropy(seed, 0, *part))
     memory = agent.fresh(k, e, generator)
     spent = np.zeros(k, dtype=np.int64)
     played: list[Episode] = []
 
-    def add(role: Literal["adapt", "probe"], number: int, task: int, steps: int, result: float, success: bool) -> None:
-        played.append(
-            Episode(
-                family=family.name,
-                version=family.version,
-                split=split,
-                agent=name,
-                seed=seed,
-                task=first + task,
-                episode=number,
-                role=role,
-                env_steps=steps,
-                episode_return=result,
-                success=success,
-            )
+    def add(role: Literal["adapt", "probe"], number: int, task: int, i: int, steps: int, data: Trajectories) -> None:
+        row = Episode(
+            family=family.name,
+            version=family.version,
+            split=split,
+            agent=name,
+            seed=seed,
+            task=first + task,
+            episode=number,
+            role=role,
+            env_steps=steps,
+            episode_return=float(data.returns[task, i]),
+            success=bool(data.success[task, i]),
         )
+        played.append(row)
+        watch(row, task * e + i)
 
     def probe(number: int) -> None:
         # Probes have noise of their own, so that adaptation draws the same numbers whether it is watched or not.
@@ -142,8 +148,7 @@ def adapt_to_tasks(
             data, _ = _play(agent, memory, batch, budget, PROBE_EPISODE + begin, budget.explore_probes)
             for task in range(k):
                 for i in range(min(e, budget.probe_episodes - begin)):
-                    result, success = float(data.returns[task, i]), bool(data.success[task, i])
-                    add("probe", number, task, int(spent[task]), result, success)
+                    add("probe", number, task, i, int(spent[task]), data)
             progress(batch.size * family.horizon)
         generator.set_state(adaptation_state)
 
@@ -158,7 +163,7 @@ def adapt_to_tasks(
             for task in range(k if recorded else 0):
                 for i in range(e):
                     before = int(spent[task] + steps[task, :i].sum())
-                    add("adapt", number + i, task, before, float(data.returns[task, i]), bool(data.success[task, i]))
+                    add("adapt", number + i, task, i, before, data)
             spent += steps.sum(1)
             progress(batch.size * family.horizon)
             if is_probed(finished + 1, rounds):

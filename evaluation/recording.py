@@ -12,8 +12,8 @@ import torch
 from agents.agent import Agent
 from envs.simulation import Step, TaskBatch
 from envs.task import Task, TaskFamily
-from evaluation.protocol import PROBE_EPISODE
-from training.collect import collect
+from evaluation.protocol import Budget, adapt_to_tasks
+from evaluation.table import Episode
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Clip:
     """One episode of one task. qpos [T + 1, nq]; reward [T].
 
     role: `adapt`, an episode that the agent learns from; `probe`, the policy as adapted so far, which costs nothing.
-    episodes_spent, env_steps: spent on the task before this episode began.
+    episodes_spent, env_steps: spent on the task before this episode began. episode_return: as the evaluator adds it up;
+    a sum of `reward` in another order may differ in the last bits.
     """
 
     role: Literal["adapt", "probe"]
@@ -29,89 +30,103 @@ class Clip:
     env_steps: int
     qpos: np.ndarray
     reward: np.ndarray
+    episode_return: float
     success: bool
-
-    @property
-    def episode_return(self) -> float:
-        return float(self.reward.sum())
 
 
 class RecordingBatch(TaskBatch):
-    """A `TaskBatch` that keeps positions [T + 1, N, nq] and rewards [T, N] of the present episode."""
+    """A `TaskBatch` that keeps positions [T + 1, N, nq] and rewards [T, N] of the present episode.
 
-    def __init__(self, family: TaskFamily[Any], tasks: Sequence[Task], episodes: int = 1, **options: Any) -> None:
+    only: number of the one task whose environments are kept; none for all of them.
+    """
+
+    def __init__(
+        self,
+        family: TaskFamily[Any],
+        tasks: Sequence[Task],
+        episodes: int = 1,
+        *,
+        only: int | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(family, tasks, episodes, **options)
+        self._kept = slice(0, self.size) if only is None else slice(only * episodes, (only + 1) * episodes)
         self._positions: list[np.ndarray] = []
         self._rewards: list[np.ndarray] = []
-        self._success = np.zeros(self.size, dtype=bool)
 
     def reset(self, seed: int, episode: int | np.ndarray = 0, ids: np.ndarray | None = None) -> np.ndarray:
         observation = super().reset(seed, episode, ids)
-        self._positions, self._rewards = [self.sim.qpos.copy()], []
+        self._positions, self._rewards = [self.sim.qpos[self._kept].copy()], []
         return observation
 
     def step(self, action: np.ndarray) -> Step:
         step = super().step(action)
-        self._positions.append(self.sim.qpos.copy())
-        self._rewards.append(step.reward.copy())
-        self._success = step.success
+        self._positions.append(self.sim.qpos[self._kept].copy())
+        self._rewards.append(step.reward[self._kept].copy())
         return step
 
-    def clip(self, n: int, role: Literal["adapt", "probe"], episodes_spent: int, env_steps: int) -> Clip:
-        """The present episode of environment n."""
-        return Clip(
-            role=role,
-            episodes_spent=episodes_spent,
-            env_steps=env_steps,
-            qpos=np.stack(self._positions)[:, n],
-            reward=np.array([reward[n] for reward in self._rewards], dtype=np.float32),
-            success=bool(self._success[n]),
+    def track(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions [T + 1, nq] and rewards [T] of environment n, one of those kept, in its present episode."""
+        column = n - self._kept.start
+        positions = np.stack([position[column] for position in self._positions])
+        return positions, np.array([reward[column] for reward in self._rewards], dtype=np.float32)
+
+
+class Recorder:
+    """Keeps the episodes of one task while `adapt_to_tasks` plays it, alone or among others; of a probe the first.
+
+    Give `make_batch` and `watch` to `adapt_to_tasks`; `clips` are then the episodes in the order in which they
+    happened.
+    """
+
+    def __init__(self, task: int = 0) -> None:
+        """task: its number among those that are played."""
+        self.clips: list[Clip] = []
+        self._task = task
+
+    def make_batch(self, family: TaskFamily[Any], tasks: Sequence[Task], episodes: int, **options: Any) -> TaskBatch:
+        self._batch = RecordingBatch(family, tasks, episodes, only=self._task, **options)
+        return self._batch
+
+    def watch(self, row: Episode, environment: int) -> None:
+        if environment // self._batch.num_episodes != self._task:
+            return
+        if (row.role, row.episode) in {(clip.role, clip.episodes_spent) for clip in self.clips}:
+            return  # the same probe from another initial state
+        positions, reward = self._batch.track(environment)
+        self.clips.append(
+            Clip(row.role, row.episode, row.env_steps, positions, reward, row.episode_return, row.success)
         )
 
 
-def record_adaptation(
-    agent: Agent[Any],
-    family: TaskFamily[Any],
-    task: Task,
-    episodes: int,
-    seed: int,
-    *,
-    explore_probes: bool = False,
-) -> list[Clip]:
-    """An agent's whole adaptation to one task, in the order in which it happened.
+def record_adaptation(agent: Agent[Any], family: TaskFamily[Any], task: Task, episodes: int, seed: int) -> list[Clip]:
+    """An agent's whole adaptation to one task, as `adapt_to_tasks` plays it, with one initial state a probe.
 
-    Plays whole rounds until `episodes` episodes are spent, at least one round. Each round gives its E adaptation clips;
-    before the first and after each round comes one probe. Initial states depend on (seed, task, episode) alone, so
-    agents that are recorded with one seed meet the same ones.
+    seed: keys initial states and exploration. Initial states depend on (seed, task, episode) alone, so agents that are
+    recorded with one seed meet the same ones. Raises `UserError` where `episodes` are fewer than a round of the agent.
     """
-    e = agent.episodes_per_round
-    batch = RecordingBatch(family, [task], e, threads=1, privileged=agent.privileged)
-    probe_batch = RecordingBatch(family, [task], e, threads=1, privileged=agent.privileged)
-    generator = torch.Generator().manual_seed(seed)
-    memory = agent.fresh(1, e, generator)
-
-    def probe(spent: int) -> Clip:
-        adaptation_state = generator.get_state()  # adaptation draws the same numbers, probed or not
-        collect(agent, memory, probe_batch, seed=seed, episode=PROBE_EPISODE, explore=explore_probes)
-        generator.set_state(adaptation_state)
-        return probe_batch.clip(0, "probe", spent, batch.env_steps)
-
-    clips = [probe(0)]
-    for spent in range(0, max(episodes - e, 0) + 1, e):
-        before = batch.env_steps
-        trajectories, memory = collect(agent, memory, batch, seed=seed, episode=spent)
-        memory = agent.adapt(memory, trajectories)
-        steps = trajectories.valid.sum(0)[0].tolist()  # [E]: an episode may end before its horizon
-        clips += [batch.clip(i, "adapt", spent + i, before + int(sum(steps[:i]))) for i in range(e)]
-        clips.append(probe(spent + e))
-    return clips
+    recorder = Recorder()
+    adapt_to_tasks(
+        agent,
+        family,
+        [task],
+        "test",
+        Budget(episodes, probe_episodes=1, task_seed=seed),
+        name=agent.name,
+        seed=seed,
+        threads=1,
+        make_batch=recorder.make_batch,
+        watch=recorder.watch,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return recorder.clips
 
 
 def record_start(family: TaskFamily[Any], tasks: Sequence[Task], seed: int) -> list[Clip]:
     """The initial state of each task alone: a clip of no steps."""
     batch = RecordingBatch(family, tasks, threads=1)
     batch.reset(seed)
-    return [batch.clip(n, "probe", 0, 0) for n in range(len(tasks))]
+    return [_outside_adaptation(batch, n, success=False) for n in range(len(tasks))]
 
 
 def record_scripted(family: TaskFamily[Any], tasks: Sequence[Task], seed: int) -> list[Clip]:
@@ -119,5 +134,10 @@ def record_scripted(family: TaskFamily[Any], tasks: Sequence[Task], seed: int) -
     batch = RecordingBatch(family, tasks, threads=1)
     batch.reset(seed)
     for _ in range(family.horizon):
-        batch.step(family.scripted(batch.sim))
-    return [batch.clip(n, "probe", 0, 0) for n in range(len(tasks))]
+        step = batch.step(family.scripted(batch.sim))
+    return [_outside_adaptation(batch, n, bool(step.success[n])) for n in range(len(tasks))]
+
+
+def _outside_adaptation(batch: RecordingBatch, n: int, success: bool) -> Clip:
+    positions, reward = batch.track(n)
+    return Clip("probe", 0, 0, positions, reward, float(reward.sum()), success)
