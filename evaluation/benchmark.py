@@ -28,16 +28,15 @@ from rich.console import Console
 
 from envs.errors import UserError
 from envs.task import Split, Task, TaskFamily
-from evaluation.curves import curves_of
 from evaluation.grid import CELLS, Cell, Grid, grid_of
 from evaluation.listing import print_summary
 from evaluation.presets import Preset, find_preset
 from evaluation.progress import GridProgress
-from evaluation.protocol import Budget, adapt_to_tasks, held_out_tasks, planned_steps
+from evaluation.protocol import Budget, held_out_tasks, planned_steps
 from evaluation.summarise import summarise_directory
 from evaluation.summary import PROTOCOL_FILE, Protocol, Summary, read_protocol, write_protocol
 from evaluation.sums import is_unfinished, make_folder, read_sums, writing_to
-from evaluation.table import EPISODES_FILE, TASKS_FILE, Episode, read_episodes, write_episodes, write_tasks
+from evaluation.table import EPISODES_FILE, TASKS_FILE, Episode, write_episodes, write_tasks
 from training.files import refuse_link
 from training.provenance import present, versions
 from training.run import load_agent
@@ -69,8 +68,11 @@ def run_benchmark(
     plan = _plan(grid, command)
     with _claimed(directory, plan.protocol):
         summary = _measure(plan, directory, threads, console)
-        for family in preset.families if preset.film else ():
-            _film(preset.film, family, grid, directory, console)
+        if preset.film:
+            from evaluation.replay import film_benchmark
+
+            for family in preset.families:
+                film_benchmark(preset.film, family, grid, plan.tasks[family], directory, threads, console)
         print_summary(console, summary)
         if report:
             from evaluation.report import write_report
@@ -165,22 +167,10 @@ def _measure(plan: _Plan, directory: Path, threads: int, console: Console) -> Su
                 progress.kept(number)
                 continue
             progress.begin(number)
-            agent, family, _ = cell.load()
-            rows = adapt_to_tasks(
-                agent,
-                family,
-                [tasks[cell.family][cell.split][task] for task in cell.tasks],
-                cell.split,
-                cell.budget,
-                name=cell.name,
-                seed=cell.seed,
-                first=cell.tasks[0],
-                threads=threads,
-                progress=progress.advance,
-            )
+            rows = cell.play(tasks[cell.family][cell.split], threads=threads, progress=progress.advance)
             write_episodes(path, rows)
             progress.end(_outcome(rows))
-    episodes = [row for cell in grid.cells for row in _read_cell(cell.path(directory))]
+    episodes = [row for cell in grid.cells for row in cell.rows(directory)]
     write_episodes(directory / EPISODES_FILE, episodes)
     return summarise_directory(directory)
 
@@ -189,54 +179,10 @@ def _finished(grid: Grid, directory: Path) -> set[Path]:
     """Tables of cells that are there. Raises `UserError` where one is damaged: only its owner may throw it away."""
     refuse_link(directory / CELLS)
     read_sums(directory / CELLS)
-    paths = [path for cell in grid.cells if os.path.lexists(path := cell.path(directory))]
-    for path in paths:
-        _read_cell(path)
-    return set(paths)
-
-
-def _read_cell(path: Path) -> list[Episode]:
-    try:
-        return read_episodes(path)
-    except UserError as error:
-        raise UserError(f"{error}; to have this cell measured again, delete {path}") from None
-
-
-def _film(arms: Sequence[str], family_name: str, grid: Grid, directory: Path, console: Console) -> None:
-    """Show arms side by side on the task where the first of them gained most; the film's title says so."""
-    from evaluation.film import FilmConfig, film
-
-    cells = [
-        next(cell for cell in grid.cells if (cell.name, cell.family, cell.seed) == (arm, family_name, 0))
-        for arm in arms
-    ]
-    split = cells[0].split
-    out = directory / "films" / f"{family_name}-{split}.mp4"
-    if out.exists():
-        return
-    same = [cell for cell in grid.cells if dataclasses.replace(cell, tasks=cells[0].tasks) == cells[0]]
-    curves = curves_of([row for cell in same for row in _read_cell(cell.path(directory))])
-    task = int(np.argmax((curves.returns[-1] - curves.returns[0]).mean(axis=0)))
-    loaded = [cell.load() for cell in cells]
-    family = loaded[0][1]
-    listed = held_out_tasks(family, split, grid.tasks, grid.budget.task_seed)
-    title = f"{family_name}, held-out task {task}: where {arms[0]} gained most"
-    try:
-        film(
-            [("", agent) for agent, _, _ in loaded],
-            family,
-            listed[task],
-            grid.budget.episodes,
-            grid.budget.task_seed,
-            out,
-            title=title,
-            config=FilmConfig(width=480, height=360, seconds=20.0),  # drawn without a GPU while the user waits
-            progress=console.is_terminal,
-        )
-    except UserError as error:  # a machine that cannot draw still gets its figures
-        console.print(f"no film: {error}", highlight=False, soft_wrap=True, markup=False)
-    else:
-        console.print(f"film: {out}", highlight=False, soft_wrap=True, markup=False)
+    there = [cell for cell in grid.cells if os.path.lexists(cell.path(directory))]
+    for cell in there:
+        cell.rows(directory)
+    return {cell.path(directory) for cell in there}
 
 
 def _protocol(grid: Grid, families: dict[str, TaskFamily[Any]], checkpoints: dict[str, str], command: str) -> Protocol:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,20 @@ class FilmConfig:
     """How long the end of each episode stands."""
     shadows: bool = True
     """Off, drawing is two to three times faster."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One agent of a film.
+
+    label: what it is called; name: of the agent, for its colour; round_size: its episodes a round. record: plays its
+    adaptation, and gives the episodes in the order in which they happened.
+    """
+
+    label: str
+    name: str
+    round_size: int
+    record: Callable[[], list[Clip]]
 
 
 @dataclass(frozen=True)
@@ -93,36 +107,66 @@ def film(
     title: of the card that opens the film, e.g. "grasp, held-out task 3"; the family's name by default.
     Raises `UserError` where nothing can be drawn or written.
     """
+
+    def actor(label: str, agent: Agent[Any]) -> Actor:
+        def record() -> list[Clip]:
+            return record_adaptation(agent, family, task, episodes, seed)
+
+        return Actor(label or agent_label(agent.name), agent.name, agent.episodes_per_round, record)
+
+    actors = [actor(label, agent) for label, agent in agents]
+    return film_actors(actors, family, task, out, title=title or family.name, config=config, progress=progress)
+
+
+def film_actors(
+    actors: Sequence[Actor],
+    family: TaskFamily[Any],
+    task: Task,
+    out: Path,
+    *,
+    title: str,
+    note: str = "",
+    config: FilmConfig | None = None,
+    progress: bool = True,
+) -> Path:
+    """Film what the actors record on `task`, one panel each, as an .mp4, .webp or .gif; returns `out`.
+
+    title, note: of the card that opens the film; an .mp4 carries both as its title. Raises `UserError` where nothing
+    can be drawn or written, and what recording raises.
+    """
     config = config or FilmConfig()
     panels: list[Panel] = []
     # A renderer first: where nothing can be drawn, that is said before minutes of adaptation, not after.
     with ExitStack() as stack:
         renderer = stack.enter_context(TaskRenderer(family, task, config.width, config.height, shadows=config.shadows))
-        for label, agent in agents:
-            colour = agent_colour(agent.name)
+        for actor in actors:
+            colour = agent_colour(actor.name)
             if any(panel.colour == colour for panel in panels):
                 colour = SPARE_COLOURS[len(panels) % len(SPARE_COLOURS)]
-            clips = record_adaptation(agent, family, task, episodes, seed)
-            panels.append(Panel(label or agent_label(agent.name), colour, agent.episodes_per_round, clips))
+            panels.append(Panel(actor.label, colour, actor.round_size, actor.record()))
         scenes = stages(panels)
         total = frame_count(panels, scenes, family, config)
-        frames = draw(panels, scenes, renderer, family, task, title or family.name, config)
+        frames = draw(panels, scenes, renderer, family, task, title, note, config)
         bar = stack.enter_context(
             Progress(
                 TextColumn("filming"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn(),
                 transient=True, disable=not progress,
             )
         )  # fmt: skip
-        write_film(bar.track(frames, total=total), Path(out), config.fps)
+        about = f"{title}: {note}" if note else title
+        write_film(bar.track(frames, total=total), Path(out), config.fps, title=about)
     return Path(out)
 
 
 def stages(panels: Sequence[Panel]) -> list[Stage]:
     """The scenes of a film: adaptation episodes, the final probe, and those after rounds of more than one episode."""
     total = max(len(panel.adapting) for panel in panels)
-    largest = max(panel.round_size for panel in panels)
+    slowest = max(panels, key=lambda panel: panel.round_size)
+    probed = [clip.episodes_spent for clip in slowest.clips if clip.role == "probe" and clip.episodes_spent]
     shown = [number - 1 for number in _spread(total, SHOWN_EPISODES)]
-    ends = [total] if largest == 1 else [number * largest for number in _spread(total // largest, SHOWN_ROUNDS)]
+    ends = [total]
+    if slowest.round_size > 1:
+        ends = [probed[number - 1] for number in _spread(len(probed), SHOWN_ROUNDS)]
     scenes = [Stage("adapt", number) for number in shown] + [Stage("probe", number) for number in ends]
     # A probe after n episodes comes before adaptation episode n, counted from 0.
     return sorted(scenes, key=lambda stage: (stage.number, stage.kind == "adapt"))
@@ -159,17 +203,19 @@ def draw(
     family: TaskFamily[Any],
     task: Task,
     title: str,
+    note: str,
     config: FilmConfig,
 ) -> Iterator[np.ndarray]:
     """Every frame, uint8 [H, W * panels, 3]."""
     speed, play, hold = _timing(len(scenes), family, config)
-    note = "" if speed == 1.0 else f"{speed:g}x speed"
+    faster = "" if speed == 1.0 else f"{speed:g}x speed"
     total = max(len(panel.adapting) for panel in panels)
     returns = [clip.episode_return for panel in panels for clip in panel.clips]
     low, high = min(returns), max(returns)
 
     opening = np.concatenate([renderer.frame(panel.clip(scenes[0]).qpos[0]) for panel in panels], axis=1)
-    card = title_card(opening, title, describe(family, task), [(panel.name, panel.colour) for panel in panels])
+    names = [(panel.name, panel.colour) for panel in panels]
+    card = title_card(opening, title, note, describe(family, task), names)
     yield from itertools.repeat(card, round(config.title_seconds * config.fps))
 
     for stage in scenes:
@@ -185,17 +231,21 @@ def draw(
                     colour=panel.colour,
                     headline=_headline(clip),
                     spent=_spent(clip),
-                    episode_return=float(clip.reward[: round(passed * len(clip.reward))].sum()),
+                    episode_return=clip.episode_return if ended else _return_so_far(clip, passed),
                     outcome=clip.success if ended else None,
                     progress=passed,
                     dots=_dots(panel, clip, ended),
                     episodes=total,
                     low=low,
                     high=high,
-                    note=note,
+                    note=faster,
                 )
                 pictures.append(caption_frame(picture, caption))
             yield from itertools.repeat(np.concatenate(pictures, axis=1), 1 + hold if ended else 1)
+
+
+def _return_so_far(clip: Clip, passed: float) -> float:
+    return float(clip.reward[: round(passed * len(clip.reward))].sum())
 
 
 def _position(renderer: TaskRenderer, clip: Clip, passed: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 from agents.catalogue import agent_class, make_agent
 from envs.errors import UserError
 from envs.families import make_family
-from envs.task import Split, TaskFamily
+from envs.task import Split, Task, TaskFamily
 from evaluation.presets import ARMS, Arm, LongBudget, Preset, is_long
-from evaluation.protocol import Budget
+from evaluation.protocol import Budget, adapt_to_tasks
+from evaluation.table import Episode, read_episodes
 from training.provenance import present
 from training.run import RunDirectory, load_agent, shipped_runs
 
@@ -65,6 +67,29 @@ class Cell:
         loaded = load_agent(self.reference, as_name=self.agent)
         origin = f"{present(self.reference)}, {loaded.env_steps} steps, weights {_digest(loaded.agent)}"
         return loaded.agent, loaded.family, origin + _learning(loaded.agent)
+
+    def rows(self, directory: Path) -> list[Episode]:
+        """What was measured. Raises `UserError` where the table is missing or damaged."""
+        path = self.path(directory)
+        try:
+            return read_episodes(path)
+        except UserError as error:
+            raise UserError(f"{error}; to have this cell measured again, delete {path}") from None
+
+    def play(self, listed: Sequence[Task], **options: Any) -> list[Episode]:
+        """Measure it. listed: the split's tasks, of which it takes its own; options: those of `adapt_to_tasks`."""
+        agent, family, _ = self.load()
+        return adapt_to_tasks(
+            agent,
+            family,
+            [listed[task] for task in self.tasks],
+            self.split,
+            self.budget,
+            name=self.name,
+            seed=self.seed,
+            first=self.tasks[0],
+            **options,
+        )
 
 
 @dataclass(frozen=True)

@@ -144,8 +144,10 @@ def _badge(draw: ImageDraw.ImageDraw, success: bool, width: int, unit: float) ->
     draw.text((box[0] + wide / 2, margin + tall / 2), text, font=letters, fill=INK, anchor="mm")
 
 
-def title_card(frame: np.ndarray, title: str, lines: Sequence[str], agents: Sequence[tuple[str, str]]) -> np.ndarray:
-    """A darkened, blurred frame with the film's title, the task's parameters and the agents as (name, colour)."""
+def title_card(
+    frame: np.ndarray, title: str, note: str, lines: Sequence[str], agents: Sequence[tuple[str, str]]
+) -> np.ndarray:
+    """A darkened, blurred frame with the film's title, a note, the task's parameters and the agents (name, colour)."""
     height, width = frame.shape[:2]
     unit = height / 480
     picture = Image.fromarray(frame).filter(ImageFilter.GaussianBlur(9 * unit))
@@ -155,9 +157,13 @@ def title_card(frame: np.ndarray, title: str, lines: Sequence[str], agents: Sequ
     rows = -(-len(lines) // columns)
     size = 17 if rows <= 8 else 13
     spacing = (size + 9) * unit
-    y = height / 2 - (rows * spacing + 100 * unit) / 2 + 24 * unit
+    y = height / 2 - (rows * spacing + (128 if note else 100) * unit) / 2 + 24 * unit
     letters = _fitting(title, width - 48 * unit, round(30 * unit))
     draw.text((width / 2, y), title, font=letters, fill=INK, anchor="mm")
+    if note:
+        y += 30 * unit
+        letters = _fitting(note, width - 48 * unit, round(17 * unit), bold=False)
+        draw.text((width / 2, y), note, font=letters, fill=INK, anchor="mm")
     y += 44 * unit
     small = font(round(size * unit))
     widest = max((small.getlength(line) for line in lines), default=0.0)
@@ -178,8 +184,8 @@ def title_card(frame: np.ndarray, title: str, lines: Sequence[str], agents: Sequ
     return np.asarray(picture)
 
 
-def _fitting(text: str, width: float, size: int) -> ImageFont.FreeTypeFont:
-    """The bold font, as large as `size` and the width allow."""
-    while size > 10 and font(size, bold=True).getlength(text) > width:
+def _fitting(text: str, width: float, size: int, bold: bool = True) -> ImageFont.FreeTypeFont:
+    """The font, as large as `size` and the width allow."""
+    while size > 10 and font(size, bold).getlength(text) > width:
         size -= 1
-    return font(size, bold=True)
+    return font(size, bold)

@@ -17,6 +17,7 @@ from evaluation.results import Results
 from evaluation.style import agent_label, agent_order, drawn_as
 from evaluation.summary import Protocol, SplitSummary
 from evaluation.table import write_file, write_text
+from evaluation.video import read_title
 from evaluation.wording import (
     SPLIT_NAMES,
     SPLIT_WORDS,
@@ -54,20 +55,20 @@ def write_report(directory: Path) -> Path:
     return path
 
 
-def _films(directory: Path) -> dict[str, str]:
-    """{name of the film: where a page finds it}."""
+def _films(directory: Path) -> dict[str, tuple[str, str]]:
+    """{name of the film: (where a page finds it, what it says that it shows)}."""
     films = {}
     for path in sorted([*directory.glob("*.mp4"), *directory.glob("films/*.mp4")]):
         if path.name.startswith("."):
             continue  # one that is being written
+        source = path.relative_to(directory).as_posix()
         if path.stat().st_size <= EMBED_BYTES:
-            films[path.stem] = "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
-        else:
-            films[path.stem] = path.relative_to(directory).as_posix()
+            source = "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+        films[path.stem] = source, read_title(path)
     return films
 
 
-def _page(results: Results, films: dict[str, str]) -> str:
+def _page(results: Results, films: dict[str, tuple[str, str]]) -> str:
     summary = results.summary
     families = list(dict.fromkeys(split.family for split in summary.results))
     agents = agent_order({drawn_as(agent.agent) for split in summary.results for agent in split.agents})
@@ -77,7 +78,7 @@ def _page(results: Results, films: dict[str, str]) -> str:
         mine = {name: remaining.pop(name) for name in list(remaining) if _family_of(name, families) == family}
         body.append(_family(results, family, mine))
     if remaining:
-        body += ["<h2>Films</h2>", *(_film(name, source) for name, source in remaining.items())]
+        body += ["<h2>Films</h2>", *(_film(name, *film) for name, film in remaining.items())]
     body += [_misses(results), gaps_table(summary.gaps), _protocol(summary.protocol)]
     return page(f"quickstudy: {summary.protocol.name}", _header(summary.protocol, families), "".join(body), _footer())
 
@@ -119,11 +120,11 @@ def _headlines(splits: tuple[SplitSummary, ...]) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _family(results: Results, family: str, films: dict[str, str]) -> str:
+def _family(results: Results, family: str, films: dict[str, tuple[str, str]]) -> str:
     protocol = results.summary.protocol
     splits = [split for split in results.summary.results if split.family == family]
     parts = [f"<h2>{escape(family)}</h2>", f'<p class="kicker">version {escape(splits[0].version)}</p>']
-    parts += [_film(name, source) for name, source in films.items()]
+    parts += [_film(name, *film) for name, film in films.items()]
     for split in splits:
         parts.append(_split(results, split, protocol))
     parts.append(_where(results, splits, protocol))
@@ -208,12 +209,13 @@ def _where(results: Results, splits: list[SplitSummary], protocol: Protocol) -> 
     return f"<h3>What kinds of task it can do</h3>{''.join(parts)}" if parts else ""
 
 
-def _film(name: str, source: str) -> str:
+def _film(name: str, source: str, title: str) -> str:
     return (
         f'<figure class="figure"><video controls muted loop playsinline preload="metadata" src="{source}"></video>'
-        f"<figcaption><b>{escape(name)}.</b> Adaptation to one held-out task. The small curve is the return of each "
-        "episode so far, green where it ended in success; diamonds are probes. A film shows one task; the "
-        "figures below are about all of them.</figcaption></figure>\n"
+        f"<figcaption><b>{escape(title or name)}.</b> Adaptation to one task. A dot in the small curve is an episode, "
+        "at the height of its return: green where it ended in success, orange where not. A diamond is a probe, which "
+        "measures the policy as adapted so far; the agent learns nothing from it. A film shows one task; the figures "
+        "below are about all of them.</figcaption></figure>\n"
     )
 
 

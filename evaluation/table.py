@@ -34,6 +34,7 @@ TaskValues = dict[str, dict[str, list[dict[str, Any]]]]
 # A digit that is damaged must not become a number that arithmetic or JSON cannot hold.
 LARGEST_RETURN = 1e100
 LARGEST_DIGITS = 18  # of a count: it fits 64 bits
+RETURN_DIGITS = 6  # of a return, after the point, as it is written
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.ASCII)
 
 COLUMNS = (
@@ -100,7 +101,8 @@ def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
             row.role,
             row.env_steps,
         )
-        lines.append(",".join([*map(str, values), repr(round(row.episode_return, 6)), str(int(row.success))]))
+        result = repr(round(row.episode_return, RETURN_DIGITS))
+        lines.append(",".join([*map(str, values), result, str(int(row.success))]))
     write_checked(path, ("\n".join(lines) + "\n").encode())
 
 

@@ -18,21 +18,22 @@ FILM_SUFFIXES = (".mp4", ".webp", ".gif")
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
 
 
-def write_film(frames: Iterable[np.ndarray], out: Path, fps: int = 25) -> None:
+def write_film(frames: Iterable[np.ndarray], out: Path, fps: int = 25, *, title: str = "") -> None:
     """uint8 [H, W, 3] frames as an .mp4, or as an animated .webp or .gif, which is smaller and plays in a page.
 
+    title: what the film shows; an .mp4 carries it (see `read_title`).
     Raises `UserError` for another kind of file, and where it cannot be written.
     """
     suffix = out.suffix.lower()
     if suffix not in FILM_SUFFIXES:
         raise UserError(f"a film is an .mp4, .webp or .gif file, got '{out}'")
     if suffix == ".mp4":
-        write_mp4(frames, out, fps)
+        write_mp4(frames, out, fps, title=title)
     else:
         write_animation(list(frames), out, fps)
 
 
-def write_mp4(frames: Iterable[np.ndarray], out: Path, fps: int = 25) -> int:
+def write_mp4(frames: Iterable[np.ndarray], out: Path, fps: int = 25, *, title: str = "") -> int:
     """Encode uint8 [H, W, 3] frames of one even size; returns how many there were.
 
     H.264 (libx264, or what this build of PyAV has) with yuv420p pixels, so that every browser plays it. The file is
@@ -52,6 +53,8 @@ def write_mp4(frames: Iterable[np.ndarray], out: Path, fps: int = 25) -> int:
     try:
         # Without a creation time and an encoder's version string, which say nothing about the film.
         with av.open(str(beside), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
+            if title:
+                container.metadata["title"] = title
             stream: Any = None
             for frame in frames:
                 if stream is None:
@@ -92,6 +95,16 @@ def read_mp4(path: Path) -> list[np.ndarray]:
             return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"cannot read the film {path}: {error}") from None
+
+
+def read_title(path: Path) -> str:
+    """What `write_mp4` was told that the film shows; nothing where the file does not say."""
+    try:
+        # The format is named, so that a file which is no film cannot make the library open other files or addresses.
+        with av.open(str(path), format="mp4") as container:
+            return container.metadata.get("title", "")
+    except (av.FFmpegError, OSError):
+        return ""
 
 
 def write_animation(

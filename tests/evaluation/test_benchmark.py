@@ -16,7 +16,7 @@ from agents import catalogue
 from agents.catalogue import AGENTS
 from envs.errors import UserError
 from envs.families import FAMILIES
-from evaluation import benchmark
+from evaluation import benchmark, grid
 from evaluation.benchmark import evaluate, run_benchmark
 from evaluation.grid import grid_of
 from evaluation.presets import ARMS, PRESETS, Arm, LongBudget, Preset, find_preset
@@ -84,13 +84,13 @@ def run(preset: Preset, directory: Path) -> str:
 def played(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the cells that were computed, in order."""
     names: list[str] = []
-    real: Callable[..., Any] = benchmark.adapt_to_tasks
+    real: Callable[..., Any] = grid.adapt_to_tasks
 
     def watched(*values: Any, name: str, seed: int, **options: Any) -> Any:
         names.append(f"{values[3]}.{name}.{seed}" + (f" from {options['first']}" if options["first"] else ""))
         return real(*values, name=name, seed=seed, **options)
 
-    monkeypatch.setattr(benchmark, "adapt_to_tasks", watched)
+    monkeypatch.setattr(grid, "adapt_to_tasks", watched)
     return names
 
 

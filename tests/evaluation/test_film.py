@@ -51,8 +51,9 @@ class TestRecording:
         ]
         assert all(clip.qpos.shape == (11, 1) and clip.reward.shape == (10,) for clip in clips)
 
-    def test_a_budget_below_one_round_plays_one(self, learner: ProbeLearner) -> None:
-        assert sum(clip.role == "adapt" for clip in record_adaptation(learner, ProbeFamily(), TASK, 1, seed=0)) == 2
+    def test_a_budget_below_one_round_is_refused(self, learner: ProbeLearner) -> None:
+        with pytest.raises(UserError, match="a round of this agent takes 2 episodes, the budget has 1"):
+            record_adaptation(learner, ProbeFamily(), TASK, 1, seed=0)
 
     def test_clips_are_the_episodes_that_the_evaluator_measures(self, learner: ProbeLearner) -> None:
         clips = record_adaptation(learner, ProbeFamily(), TASK, 2, seed=7)
@@ -100,7 +101,7 @@ def test_an_episode_that_ends_early_keeps_its_success_and_stays_in_the_picture()
 
 def panel(count: int, round_size: int) -> Panel:
     def clip(role: Any, spent: int) -> Clip:
-        return Clip(role, spent, spent * 10, np.zeros((11, 1)), np.zeros(10), False)
+        return Clip(role, spent, spent * 10, np.zeros((11, 1)), np.zeros(10), 0.0, False)
 
     clips = [clip("probe", 0)]
     for first in range(0, count, round_size):
@@ -275,7 +276,8 @@ class TestCaption:
 
     def test_a_title_card_of_many_parameters_can_be_drawn(self) -> None:
         lines = [f"parameter {n} 4 cm" for n in range(20)]
-        assert title_card(self.frame, "a long title " * 8, lines, [("RL²", "#0072B2")]).shape == self.frame.shape
+        card = title_card(self.frame, "a long title " * 8, "a long note " * 8, lines, [("RL²", "#0072B2")])
+        assert card.shape == self.frame.shape
 
 
 @pytest.mark.parametrize(
