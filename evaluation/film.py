@@ -36,8 +36,8 @@ class FilmConfig:
     """Frames a second; positions between control steps are interpolated."""
     seconds: float = 25.0
     """Longest running time without the title: a longer adaptation is played faster, and says so."""
-    title_seconds: float = 1.5
-    """How long the card with the task's parameters stands."""
+    title_seconds: float = 3.0
+    """How long the card with the task's parameters and the legend stands."""
     hold_seconds: float = 0.6
     """How long the end of each episode stands."""
     shadows: bool = True
@@ -215,7 +215,8 @@ def draw(
 
     opening = np.concatenate([renderer.frame(panel.clip(scenes[0]).qpos[0]) for panel in panels], axis=1)
     names = [(panel.name, panel.colour) for panel in panels]
-    card = title_card(opening, title, note, describe(family, task), names)
+    lines = [*describe(family, task), _budget(total, family)]
+    card = title_card(opening, title, note, lines, names)
     yield from itertools.repeat(card, round(config.title_seconds * config.fps))
 
     for stage in scenes:
@@ -229,7 +230,7 @@ def draw(
                 caption = Caption(
                     name=panel.name,
                     colour=panel.colour,
-                    headline=_headline(clip),
+                    headline=_headline(clip, len(panel.adapting)),
                     spent=_spent(clip),
                     episode_return=clip.episode_return if ended else _return_so_far(clip, passed),
                     outcome=clip.success if ended else None,
@@ -254,17 +255,22 @@ def _position(renderer: TaskRenderer, clip: Clip, passed: float) -> np.ndarray:
     return renderer.between(clip.qpos[step], clip.qpos[step + 1], place - step)
 
 
-def _headline(clip: Clip) -> str:
+def _budget(episodes: int, family: TaskFamily[Any]) -> str:
+    seconds = family.horizon * family.control_seconds
+    return f"{episodes} episode{'' if episodes == 1 else 's'} of {family.horizon} steps, {seconds:.3g} s"
+
+
+def _headline(clip: Clip, episodes: int) -> str:
     if clip.role == "adapt":
-        return f"episode {clip.episodes_spent + 1}"
+        return f"episode {clip.episodes_spent + 1} of {episodes}"
     if clip.episodes_spent == 0:
-        return "before any episode"
-    return f"after {clip.episodes_spent} episode{'s' if clip.episodes_spent > 1 else ''}"
+        return "probe before any episode"
+    return f"probe after {clip.episodes_spent} episode{'s' if clip.episodes_spent > 1 else ''}"
 
 
 def _spent(clip: Clip) -> str:
     steps = f"{clip.env_steps:,}".replace(",", " ")
-    return f"{steps} steps spent before it" if clip.role == "adapt" else f"{steps} steps spent, none on this"
+    return f"{steps} steps before it" if clip.role == "adapt" else f"{steps} steps before it, no learning in it"
 
 
 def _dots(panel: Panel, clip: Clip, ended: bool) -> list[Dot]:

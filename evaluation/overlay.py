@@ -93,11 +93,11 @@ def _name_tag(draw: ImageDraw.ImageDraw, caption: Caption, unit: float) -> None:
 
 def _numbers(draw: ImageDraw.ImageDraw, caption: Caption, unit: float, top: int) -> None:
     left = round(22 * unit)
-    large, small = font(round(24 * unit), bold=True), font(round(14 * unit))
+    large, small = font(round(24 * unit), bold=True), font(round(16 * unit))
     baseline, below = top + round(35 * unit), top + round(60 * unit)
     value = f"{caption.episode_return:.1f}"
     draw.text((left, baseline), "return", font=small, fill=SOFT, anchor="ls")
-    draw.text((left + round(54 * unit), baseline), value, font=large, fill=INK, anchor="ls")
+    draw.text((left + round(60 * unit), baseline), value, font=large, fill=INK, anchor="ls")
     below_it = " · ".join(text for text in (caption.spent, caption.note) if text)
     draw.text((left, below), below_it, font=small, fill=SOFT, anchor="ls")
 
@@ -128,7 +128,7 @@ def _small_curve(
         edge = (255, 255, 255, 255) if last else None
         if dot.probe:
             r *= 1.4
-            draw.polygon(((x - r, y), (x, y - r), (x + r, y), (x, y + r)), fill=(*colour, 255), outline=edge)
+            draw.polygon(_diamond(x, y, r), fill=(*colour, 255), outline=edge)
         else:
             draw.ellipse(
                 (x - r, y - r, x + r, y + r), fill=(*colour, 255), outline=edge, width=max(1, round(1.4 * unit))
@@ -136,7 +136,7 @@ def _small_curve(
 
 
 def _badge(draw: ImageDraw.ImageDraw, success: bool, width: int, unit: float) -> None:
-    text, colour = ("success", SUCCESS) if success else ("not yet", FAILURE)
+    text, colour = ("success", SUCCESS) if success else ("failure", FAILURE)
     letters = font(round(18 * unit), bold=True)
     wide, tall, margin = letters.getlength(text) + 30 * unit, 38 * unit, 14 * unit
     box = (width - margin - wide, margin, width - margin, margin + tall)
@@ -147,7 +147,7 @@ def _badge(draw: ImageDraw.ImageDraw, success: bool, width: int, unit: float) ->
 def title_card(
     frame: np.ndarray, title: str, note: str, lines: Sequence[str], agents: Sequence[tuple[str, str]]
 ) -> np.ndarray:
-    """A darkened, blurred frame with the film's title, a note, the task's parameters and the agents (name, colour)."""
+    """A darkened, blurred frame with title, note, the task's parameters, the agents (name, colour) and a legend."""
     height, width = frame.shape[:2]
     unit = height / 480
     picture = Image.fromarray(frame).filter(ImageFilter.GaussianBlur(9 * unit))
@@ -157,7 +157,7 @@ def title_card(
     rows = -(-len(lines) // columns)
     size = 17 if rows <= 8 else 13
     spacing = (size + 9) * unit
-    y = height / 2 - (rows * spacing + (128 if note else 100) * unit) / 2 + 24 * unit
+    y = height / 2 - (rows * spacing + (170 if note else 142) * unit) / 2 + 24 * unit
     letters = _fitting(title, width - 48 * unit, round(30 * unit))
     draw.text((width / 2, y), title, font=letters, fill=INK, anchor="mm")
     if note:
@@ -181,7 +181,32 @@ def title_card(
         draw.ellipse((x, y - r, x + 2 * r, y + r), fill=rgb(colour), outline=INK, width=max(1, round(unit)))
         draw.text((x + 26 * unit, y), text, font=name, fill=INK, anchor="lm")
         x += name.getlength(text) + 60 * unit
+    _legend(draw, width, y + 42 * unit, unit)
     return np.asarray(picture)
+
+
+def _legend(draw: ImageDraw.ImageDraw, width: int, y: float, unit: float) -> None:
+    """The marks of the small curve and what they mean, centred on one line."""
+    letters, gap, r = font(round(16 * unit)), 22 * unit, 5 * unit
+    entries = (
+        ("return of each episode:", "", INK),
+        ("success", "dot", rgb(SUCCESS)),
+        ("failure", "dot", rgb(FAILURE)),
+        ("probe, no learning", "diamond", INK),
+    )
+    room = {"": 0.0, "dot": 3 * r, "diamond": 3 * r}
+    x = (width - sum(letters.getlength(text) + room[mark] for text, mark, _ in entries) - gap * (len(entries) - 1)) / 2
+    for text, mark, colour in entries:
+        if mark == "dot":
+            draw.ellipse((x, y - r, x + 2 * r, y + r), fill=colour)
+        elif mark == "diamond":
+            draw.polygon(_diamond(x + r, y, 1.2 * r), outline=colour)
+        draw.text((x + room[mark], y), text, font=letters, fill=SOFT, anchor="lm")
+        x += room[mark] + letters.getlength(text) + gap
+
+
+def _diamond(x: float, y: float, r: float) -> tuple[tuple[float, float], ...]:
+    return (x - r, y), (x, y - r), (x + r, y), (x, y + r)
 
 
 def _fitting(text: str, width: float, size: int, bold: bool = True) -> ImageFont.FreeTypeFont:

@@ -65,9 +65,10 @@ def choose_task(rows: Sequence[Episode]) -> tuple[int, str]:
     if not first:
         why = f"{name} does not adapt; it solves {len(solved)} of {total} tasks"
     elif adapted:
-        why = f"one of {len(adapted)} in {total} tasks where {name}'s first episode fails and its final probe succeeds"
+        among = f"one of the {len(adapted)}" if len(adapted) > 1 else "the only one"
+        why = f"{among} of {total} tasks where {name}'s first episode fails and its final probe succeeds"
     elif solved:
-        why = f"{name} solves {len(solved)} of {total} tasks at the end, all of them in its first episode already"
+        why = f"{name} solves {len(solved)} of {total} tasks, and in each of them its first episode already succeeds"
     else:
         why = f"{name} solves none of {total} tasks in its final probe; in this one its return rises most"
     best = max(adapted or solved or range(total), key=lambda n: (after[n] - before[n], gains[n]))

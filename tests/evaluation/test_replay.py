@@ -112,12 +112,17 @@ def rows_of(*tasks: tuple[float, bool, bool, float]) -> Iterator[Episode]:
         (
             [(0.0, False, False, 9.0), (1.0, True, True, 6.0), (2.0, False, True, 5.0), (3.0, False, True, 5.0)],
             2,
-            "one of 2 in 4 tasks where RL²'s first episode fails and its final probe succeeds",
+            "one of the 2 of 4 tasks where RL²'s first episode fails and its final probe succeeds",
+        ),
+        (
+            [(0.0, True, True, 9.0), (1.0, False, True, 2.0)],
+            1,
+            "the only one of 2 tasks where RL²'s first episode fails and its final probe succeeds",
         ),
         (
             [(0.0, False, False, 9.0), (1.0, True, True, 2.0), (1.0, True, True, 3.0)],
             2,
-            "RL² solves 2 of 3 tasks at the end, all of them in its first episode already",
+            "RL² solves 2 of 3 tasks, and in each of them its first episode already succeeds",
         ),
         (
             [(0.0, False, False, 1.0), (1.0, True, False, 3.0)],
