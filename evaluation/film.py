@@ -270,7 +270,7 @@ def _headline(clip: Clip, episodes: int) -> str:
 
 def _spent(clip: Clip) -> str:
     steps = f"{clip.env_steps:,}".replace(",", " ")
-    return f"{steps} steps before it" if clip.role == "adapt" else f"{steps} steps before it, no learning in it"
+    return f"after {steps} steps" if clip.role == "adapt" else f"after {steps} steps, no learning"
 
 
 def _dots(panel: Panel, clip: Clip, ended: bool) -> list[Dot]:
