@@ -22,6 +22,9 @@ from evaluation.recording import Clip, Recorder
 from evaluation.style import agent_label
 from evaluation.table import RETURN_DIGITS, Episode
 
+LOOK = FilmConfig(width=480, height=360, seconds=20.0)
+"""Small and short: it is drawn without a GPU while the user waits."""
+
 
 def film_benchmark(
     arms: Sequence[str],
@@ -132,7 +135,7 @@ def _film(
         out,
         title=f"{family.name}, held-out task {task}",
         note=why,
-        config=FilmConfig(width=480, height=360, seconds=20.0),  # drawn without a GPU while the user waits
+        config=LOOK,
         progress=console.is_terminal,
     )
 

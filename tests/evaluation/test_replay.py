@@ -19,7 +19,7 @@ from envs.families import FAMILIES
 from envs.task import Task
 from evaluation import replay as films
 from evaluation.benchmark import run_benchmark
-from evaluation.film import film_actors
+from evaluation.film import FilmConfig, film_actors
 from evaluation.grid import Cell, grid_of
 from evaluation.presets import ARMS, Arm, LongBudget, Preset
 from evaluation.protocol import Budget, held_out_tasks
@@ -148,17 +148,21 @@ def preset(**changes: Any) -> Preset:
     return Preset("small", **{**settings, **changes})
 
 
-def benchmark(preset: Preset, folder: Path) -> str:
+def benchmark(preset: Preset, folder: Path, report: bool = False) -> str:
     console = Console(file=StringIO(), width=200)
-    run_benchmark(preset, folder, threads=1, console=console)
+    run_benchmark(preset, folder, threads=1, console=console, report=report)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
 
 @pytest.mark.usefixtures("drawing")
 class TestBenchmark:
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(films, "LOOK", FilmConfig(width=64, height=48, fps=4, shadows=False))
+
     def test_its_film_says_why_the_task_was_chosen(self, tmp_path: Path) -> None:
-        out = benchmark(preset(), tmp_path / "out")
+        out = benchmark(preset(), tmp_path / "out", report=True)
         film = tmp_path / "out" / "films" / "probe-test.mp4"
         assert f"film: {film}" in out
         rows = read_episodes(tmp_path / "out" / "episodes.csv")
@@ -191,4 +195,4 @@ class TestBenchmark:
         out = benchmark(preset(), folder)
         assert "no film: probe/test scratch seed 0, task" in out
         assert not (folder / "films").exists()
-        assert (folder / "report.html").exists()
+        assert (folder / "summary.json").exists()
