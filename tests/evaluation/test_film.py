@@ -14,6 +14,7 @@ from probes import ProbeConfig, ProbeFamily, ProbeLearner, ProbeTask
 from agents.agent import Sizes
 from agents.random import RandomAgent, RandomConfig
 from envs.errors import UserError
+from envs.simulation import TaskBatch
 from envs.task import Simulation, TaskFamily
 from evaluation.film import FilmConfig, Panel, Stage, film, stages
 from evaluation.overlay import Caption, Dot, caption_frame, title_card
@@ -21,7 +22,8 @@ from evaluation.preview import preview
 from evaluation.protocol import Budget, adapt_to_tasks
 from evaluation.recording import Clip, record_adaptation, record_scripted
 from evaluation.style import describe, quantity
-from evaluation.video import read_mp4, write_animation, write_film, write_mp4
+from evaluation.video import read_mp4, read_title, write_animation, write_film, write_mp4
+from training.collect import collect
 
 TASK = ProbeTask(0.7)
 
@@ -63,6 +65,18 @@ class TestRecording:
         before = next(row for row in rows if row.role == "probe" and row.episode == 0)
         assert clips[0].episode_return == pytest.approx(before.episode_return, abs=1e-5)
         assert clips[0].success == before.success
+
+    def test_all_noise_follows_from_the_seed(self, learner: ProbeLearner) -> None:
+        """A film that is made again with its command shows the same."""
+        clips = record_adaptation(learner, ProbeFamily(), TASK, 4, seed=7)
+        batch, generator = TaskBatch(ProbeFamily(), [TASK], 2, threads=1), torch.Generator().manual_seed(7)
+        memory = learner.fresh(1, 2, generator)
+        for first in (0, 2):
+            data, memory = collect(learner, memory, batch, seed=7, episode=first)
+            memory = learner.adapt(memory, data)
+            for i in range(2):
+                clip = next(c for c in clips if (c.role, c.episodes_spent) == ("adapt", first + i))
+                assert np.array_equal(clip.reward, data.reward[:, 0, i].numpy())
 
     def test_agents_meet_the_same_initial_states(self, learner: ProbeLearner, idler: RandomAgent) -> None:
         one, other = (record_adaptation(agent, ProbeFamily(), TASK, 4, seed=3) for agent in (learner, idler))
@@ -203,6 +217,16 @@ class TestVideo:
         assert write_mp4(flat, tmp_path / "a.mp4", fps=10) == 3
         back = read_mp4(tmp_path / "a.mp4")
         assert [round(float(frame.mean()), -1) for frame in back] == [40, 120, 200]
+
+    def test_a_film_carries_its_title_and_nothing_else_is_read(self, tmp_path: Path) -> None:
+        write_film(noise(2), tmp_path / "a.mp4", title="RL²: <b>task 3</b>")
+        assert read_title(tmp_path / "a.mp4") == "RL²: <b>task 3</b>"
+        write_film(noise(2), tmp_path / "b.mp4")
+        assert read_title(tmp_path / "b.mp4") == ""
+        # A playlist by content: a library left to guess would open the film it names.
+        (tmp_path / "c.mp4").write_text("#EXTM3U\n#EXTINF:1,\na.mp4\n#EXT-X-ENDLIST\n")
+        assert read_title(tmp_path / "c.mp4") == ""
+        assert read_title(tmp_path / "missing.mp4") == ""
 
     def test_a_film_that_breaks_half_way_leaves_nothing_behind(self, tmp_path: Path) -> None:
         def broken() -> Any:
