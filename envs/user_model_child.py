@@ -1,25 +1,32 @@
 """Compiles and tries a robot file in a process of its own, which may hang or crash. Run by `envs/user_model.py` alone.
 
-Arguments: the file, seconds, megabytes. It exits with 0 and the bytes of the compiled model on standard output, or with
-`REFUSED` and a sentence there. Standard error says how far it came. Nothing but MuJoCo and what it needs is imported,
-and the limits are set before the file is opened.
+Arguments: the file, seconds, megabytes. This process opens no file once it has imported MuJoCo: the system refuses it.
+What MuJoCo asks for is a message on standard output, and the answer comes on standard input. A message is `HEADER` (its
+kind, and how many bytes follow); `FIND` is answered with one byte, `READ` with `SIZE` and the file's bytes. The last
+message is `MODEL` or `REFUSED`.
 """
 
+import ctypes
 import os
+import re
 import resource
 import signal
-import stat
+import struct
 import sys
+import threading
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
-from xml.parsers import expat
 
-REFUSED, FAULT = 3, 70  # exit codes: of a file that cannot be used, of a fault in here
+FAULT = 70  # exit code of a fault in here
+FIND, READ, STAGE, MODEL, REFUSED = b"f", b"r", b"s", b"m", b"x"
+HEADER, SIZE = struct.Struct("<cQ"), struct.Struct("<Q")
 STEPS = 300  # to be simulated without a warning
-MAX_XML_BYTES = 16_000_000
-MAX_FILES = 10_000
-MAX_DEPTH = 400  # elements within elements; MuJoCo's parser stops at 500
+RESERVE = 16  # times the memory that it may take: address space, most of it for an arena that is hardly used
+NO_MEMORY = "ould not allocate"  # in what MuJoCo says
+MAX_NESTED = 300  # times that a file is open at once: it contains itself
+BY_REFERENCE = re.compile(rb"""\bembed\s*=\s*(["'])\s*false\s*\1""")  # the attribute of a texture
 MOST = {"nbody": 10_000, "ngeom": 50_000, "nq": 10_000, "nu": 10_000, "nsensordata": 100_000}
 
 
@@ -28,143 +35,179 @@ class Refused(Exception):
 
 
 def limit(seconds: int, megabytes: int) -> None:
-    """Let the system end this process when it takes more, even where its parent is gone."""
+    """Let the system end this process when it takes more, even where its parent is gone; it opens no file from now on.
+
+    What it may keep in memory is watched by the parent.
+    """
     limits = {
-        resource.RLIMIT_AS: megabytes * 2**20,
+        resource.RLIMIT_AS: RESERVE * megabytes * 2**20,
         resource.RLIMIT_CPU: seconds,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NOFILE: 0,
     }
     for kind, most in limits.items():
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         try:
             resource.setrlimit(kind, (most, most))
-        except (ValueError, OSError):  # macOS refuses to limit memory
-            continue
+        except (ValueError, OSError):
+            if kind != resource.RLIMIT_AS:  # macOS refuses to limit memory
+                raise
     signal.alarm(seconds + 2)
 
 
-class Scan:
-    """Reads an MJCF and what it includes as plain XML, before MuJoCo opens any file that they name.
+def reserved(megabytes: int) -> str:
+    return (
+        f"it reserves more than the {RESERVE * megabytes} MB of memory that quickstudy allows: "
+        "lower the memory, njmax or nconmax of its <size>, or its counts"
+    )
 
-    Raises `Refused` for what is not XML, declares entities, is too large, or names a file that is not a plain file in
-    the folder of the model.
+
+class Parent:
+    """The process that opens the files. Its methods may be called by several threads of MuJoCo's."""
+
+    def __init__(self) -> None:
+        self._requests, self._answers = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
+        os.dup2(2, 1)  # what MuJoCo or a library prints is no message
+        self._lock = threading.Lock()
+
+    def find(self, path: bytes) -> bool:
+        with self._lock:
+            self._send(FIND, path)
+            return self._receive(1) == b"\1"
+
+    def read(self, path: bytes) -> bytes:
+        with self._lock:
+            self._send(READ, path)
+            return self._receive(SIZE.unpack(self._receive(SIZE.size))[0])
+
+    def tell(self, kind: bytes, payload: Any) -> None:
+        with self._lock:
+            self._send(kind, payload)
+
+    def _send(self, kind: bytes, payload: Any) -> None:
+        self._requests.write(HEADER.pack(kind, len(payload)))
+        self._requests.write(payload)
+        self._requests.flush()
+
+    def _receive(self, count: int) -> bytes:
+        received = self._answers.read(count)
+        if len(received) < count:
+            os._exit(FAULT)  # the parent is gone
+        return received
+
+
+class _Resource(ctypes.Structure):
+    """The beginning of `mjResource` in mjplugin.h."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("data", ctypes.c_void_p))
+
+
+_Open = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Resource))
+_Read = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Resource), ctypes.POINTER(ctypes.c_void_p))
+_Close = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Resource))
+
+
+class _Provider(ctypes.Structure):
+    """`mjpResourceProvider` in mjplugin.h."""
+
+    _fields_ = (
+        ("prefix", ctypes.c_char_p),
+        ("open", _Open),
+        ("read", _Read),
+        ("close", _Close),
+        ("mount", _Open),
+        ("unmount", _Open),
+        ("modified", ctypes.c_void_p),
+        ("write", ctypes.c_void_p),
+        ("data", ctypes.c_void_p),
+    )
+
+
+class Compiler:
+    """MuJoCo's compiler on a virtual file system that holds every path and asks the parent for each.
+
+    MuJoCo names a file here by the path at which it would open it, so all its rules of where to look hold. Python's
+    `mujoco.MjVfs` holds only files that are known before: the C library is called for the rest.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.folder = path.parent
-        self._seen: set[Path] = set()
-        self._bytes = 0
-        self._model(path, ())
+    def __init__(self, library: Path, parent: Parent) -> None:
+        self.refused = ""  # why the file cannot be used, if that was found while MuJoCo asked for a file
+        self._parent = parent
+        self._held: dict[int, Any] = {}  # what MuJoCo reads, by the address of its resource
+        self._open: Counter[bytes] = Counter()
+        self._mujoco = ctypes.CDLL(str(library))
+        self._mujoco.mj_loadXML.restype = ctypes.c_void_p
+        self._mujoco.mj_sizeModel.restype = ctypes.c_int64
+        self._provider = _Provider()
+        self._mujoco.mjp_defaultProvider(ctypes.byref(self._provider))
+        self._provider.open, self._provider.read = _Open(self._opened), _Read(self._read)
+        self._provider.close = _Close(self._closed)
+        self._provider.mount = self._provider.unmount = _Open(lambda resource: 1)
+        self._vfs = ctypes.c_void_p()
+        self._mujoco.mj_defaultVFS(ctypes.byref(self._vfs))
+        for name in (*os.listdir("/"), ".."):  # every absolute path begins with one of them
+            self._mujoco.mj_mountVFS(ctypes.byref(self._vfs), os.fsencode(f"/{name}"), ctypes.byref(self._provider))
 
-    def _model(self, path: Path, within: tuple[Path, ...]) -> None:
-        """One model with its includes: they share the folders that meshes and textures are looked for in.
+    def _opened(self, resource: Any) -> int:
+        name = resource.contents.name
+        self._open[name] += 1
+        if self._open[name] > MAX_NESTED:
+            self.refused = f"{os.path.basename(os.fsdecode(name))} is part of itself: attach another model"
+        if self.refused or not self._parent.find(name):
+            self._open[name] -= 1
+            return 0
+        return 1
 
-        within: the models that it is a part of.
-        """
-        if path in within:  # MuJoCo would go round for ever
-            raise Refused(f"{path.name} is part of itself: an asset of a model must be another model")
-        if path in self._seen:
-            return
-        elements = self._elements(path, path.parent)
-        folders: dict[str, list[str]] = {"mesh": [], "texture": []}
-        for _, tag, attributes in elements:
-            if tag == "compiler":
-                for kind, found in folders.items():
-                    found += [attributes[name] for name in (f"{kind}dir", "assetdir") if name in attributes]
-        for where, tag, attributes in elements:
-            for name, value in attributes.items():
-                if name.startswith("file") and tag != "include":
-                    kind = "texture" if tag == "texture" else "mesh"
-                    inside = [""] if tag == "model" else folders[kind] or [""]
-                    for folder in inside:
-                        found_at = self._inside(where, path.parent / folder / value, value)
-                        if tag == "model" and found_at:
-                            self._model(found_at, (*within, path))
+    def _read(self, resource: Any, out: Any) -> int:
+        content = self._parent.read(resource.contents.name)
+        if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+            content = self._xml(resource.contents.name, content)
+        held = ctypes.create_string_buffer(content, len(content) + 1)
+        self._held[ctypes.addressof(resource.contents)] = held
+        out[0] = ctypes.addressof(held)
+        return len(content)
 
-    def _elements(self, path: Path, base: Path) -> list[tuple[str, str, dict[str, str]]]:
-        """(where, tag, attributes) of every element of a file and of those it includes, relative to `base`."""
-        self._seen.add(path)
-        if len(self._seen) > MAX_FILES:
-            raise Refused(f"it includes more than {MAX_FILES} files")
-        found: list[tuple[str, str, dict[str, str]]] = []
-        parser = expat.ParserCreate()
-        depth = 0
+    def _closed(self, resource: Any) -> None:
+        self._open[resource.contents.name] -= 1
+        self._held.pop(ctypes.addressof(resource.contents), None)
 
-        def start(tag: str, attributes: dict[str, str]) -> None:
-            nonlocal depth
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise Refused(f"{path.name} line {parser.CurrentLineNumber} is more than {MAX_DEPTH} elements deep")
-            if tag == "compiler" or any(name.startswith("file") for name in attributes):
-                found.append((f"{path.name} line {parser.CurrentLineNumber}", tag, attributes))
+    def _xml(self, name: bytes, text: bytes) -> bytes:
+        """What MuJoCo gets of an XML file: no texture is left out of the model, to be read from its path later."""
+        if b"<!ENTITY" in text:  # which MuJoCo would leave in names as it is written
+            self.refused = f"{os.path.basename(os.fsdecode(name))} declares an XML entity: write its text in its place"
+        return BY_REFERENCE.sub(rb"embed=\1true\1", text)
 
-        def end(tag: str) -> None:
-            nonlocal depth
-            depth -= 1
+    def compile(self, path: str) -> Any:
+        """The bytes of the compiled model, uint8. Raises `Refused`."""
+        import numpy as np
 
-        def entity(name: str, *rest: Any) -> None:
-            raise Refused(f"{path.name} declares an XML entity, '{name}': write its text in its place")
-
-        parser.StartElementHandler = start
-        parser.EndElementHandler = end
-        parser.EntityDeclHandler = entity
-        try:
-            parser.Parse(self._read(path), True)
-        except expat.ExpatError as error:
-            raise Refused(f"{path.name} is not XML: {error}") from None
-        for where, tag, attributes in list(found):
-            if tag == "include":
-                included = self._inside(where, base / attributes.get("file", ""), attributes.get("file", ""))
-                if included is None:
-                    raise Refused(f"{where} includes '{attributes.get('file', '')}', which is not there")
-                if included not in self._seen:
-                    found += self._elements(included, base)
-        return found
-
-    def _read(self, path: Path) -> bytes:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            text = file.read(MAX_XML_BYTES - self._bytes + 1)
-        self._bytes += len(text)
-        if self._bytes > MAX_XML_BYTES:
-            raise Refused(f"it holds more than {MAX_XML_BYTES} bytes of XML")
-        return text
-
-    def _inside(self, where: str, path: Path, name: str) -> Path | None:
-        """The real path of a file that is named; None where there is none, which MuJoCo words best."""
-        if not name:
-            return None
-        try:
-            real = path.resolve()
-            if not real.is_relative_to(self.folder):
-                raise Refused(f"{where} names '{name}', which lies outside the model's folder: put it inside")
-            mode = real.stat().st_mode
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, RuntimeError) as error:
-            raise Refused(f"{where} names '{name}', which cannot be read: {error}") from None
-        if not stat.S_ISREG(mode):
-            raise Refused(f"{where} names '{name}', which is not a plain file")
-        return real
+        said = ctypes.create_string_buffer(1000)
+        model = self._mujoco.mj_loadXML(os.fsencode(path), ctypes.byref(self._vfs), said, len(said))
+        if self.refused:
+            raise Refused(self.refused)
+        if not model:
+            text = said.value.decode(errors="replace")
+            if NO_MEMORY in text:
+                raise MemoryError
+            raise Refused(f"MuJoCo does not compile it: {text}")
+        pointer = ctypes.c_void_p(model)
+        buffer = np.empty(self._mujoco.mj_sizeModel(pointer), np.uint8)
+        self._mujoco.mj_saveModel(pointer, None, buffer.ctypes.data_as(ctypes.c_void_p), len(buffer))
+        self._mujoco.mj_deleteModel(pointer)
+        return buffer
 
 
-def compiled(mujoco: Any, path: Path, megabytes: int) -> Any:
-    """The model, as MuJoCo compiles it, with every texture in it. Raises `Refused`."""
-    try:
-        model = mujoco.mj_embedAssets(mujoco.MjModel.from_xml_path(str(path)))
-    except (ValueError, RuntimeError, mujoco.FatalError, mujoco.UnexpectedError) as error:
-        if "unknown exception" in str(error):  # what its allocations throw
-            raise MemoryError from None
-        text = error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else error
-        raise Refused(f"MuJoCo does not compile it: {text}") from None
+def check(model: Any, size: int, megabytes: int) -> None:
+    """Raise `Refused` for a model that is larger than this suite takes, or not whole; `size` in bytes."""
     for name, most in MOST.items():
         if getattr(model, name) > most:
             raise Refused(f"its {name} is {getattr(model, name)}: at most {most} are taken")
-    size = mujoco.mj_sizeModel(model)
     if size > megabytes * 2**20 // 8:
         raise Refused(f"compiled it takes {size} bytes: at most {megabytes * 2**20 // 8} are taken")
-    return model
+    if (model.tex_adr == -1).any():  # whoever draws it would open the file
+        raise Refused("a texture of it is by reference: leave embed out")
 
 
 def simulate(mujoco: Any, model: Any) -> None:
@@ -184,44 +227,41 @@ def simulate(mujoco: Any, model: Any) -> None:
             if not all(np.isfinite(numbers).all() for numbers in (data.qpos, data.qvel, data.qacc, data.sensordata)):
                 raise Refused(f"it does not simulate: {after}, its state or a sensor is not finite")
     except (ValueError, RuntimeError, mujoco.FatalError, mujoco.UnexpectedError) as error:
+        if NO_MEMORY in str(error):
+            raise MemoryError from None
         raise Refused(f"it does not simulate: {error}") from None
 
 
-def main(path: Path, seconds: int, megabytes: int) -> int:
-    """Write the compiled model to standard output, or why there is none; returns the exit code."""
-    answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what MuJoCo or a library prints is no part of the answer
-    limit(seconds, megabytes)
+def main(path: str, seconds: int, megabytes: int) -> None:
+    """Tell the parent the compiled model, or why there is none."""
+    parent = Parent()
     import mujoco
-    import numpy as np
 
     quiet = mujoco.MjLogConfig.get()
     quiet.logto_file = quiet.logto_console = False
     quiet.set()
-    print("quickstudy: started", file=sys.stderr, flush=True)
+    compiler = Compiler(next(Path(mujoco.__file__).parent.glob("libmujoco*")), parent)
+    limit(seconds, megabytes)
+    parent.tell(STAGE, b"compiled")
     try:
-        Scan(path)
-        model = compiled(mujoco, path, megabytes)
-        print("quickstudy: compiled", file=sys.stderr, flush=True)
+        content = compiler.compile(path)
+        model = mujoco.MjModel.from_binary_path("user.mjb", {"user.mjb": content.tobytes()})
+        check(model, len(content), megabytes)
+        parent.tell(STAGE, b"simulated")
         simulate(mujoco, model)
-        buffer = np.empty(mujoco.mj_sizeModel(model), dtype=np.uint8)
-        mujoco.mj_saveModel(model, None, buffer)
     except Refused as refused:
-        answer.write(str(refused).encode(errors="replace"))
+        parent.tell(REFUSED, str(refused).encode(errors="replace"))
     except MemoryError:
-        answer.write(f"it takes more than {megabytes} MB of memory: make it smaller".encode())
+        parent.tell(REFUSED, reserved(megabytes).encode())
     else:
-        answer.write(buffer.data)
-        answer.flush()
-        return 0
-    answer.flush()
-    return REFUSED
+        parent.tell(MODEL, content.data)
 
 
 if __name__ == "__main__":
     code = FAULT
     try:
-        code = main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+        main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        code = 0
     except Exception:
         traceback.print_exc()
     sys.stderr.flush()
