@@ -121,8 +121,8 @@ class _Compilation:
         kind, size = child_script.HEADER.unpack(header)
         payload = bytes(_read(messages, size))
         with contextlib.suppress(BrokenPipeError):  # it has died: how is known at its end
-            if kind == child_script.FIND:
-                answers.write(b"\1" if self._files.find(payload) else b"\0")
+            if kind == child_script.EXISTS:
+                answers.write(b"\1" if self._files.exists(payload) else b"\0")
             elif kind == child_script.READ:
                 self._send(payload, answers)
         if kind == child_script.STAGE:

@@ -2,7 +2,7 @@
 
 Arguments: the file, seconds, megabytes. This process opens no file once it has imported MuJoCo: the system refuses it.
 What MuJoCo asks for is a message on standard output, and the answer comes on standard input. A message is `HEADER` (its
-kind, and how many bytes follow); `FIND` is answered with one byte, `READ` with `SIZE` and the file's bytes. The last
+kind, and how many bytes follow); `EXISTS` is answered with one byte, `READ` with `SIZE` and the file's bytes. The last
 message is `MODEL` or `REFUSED`.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 FAULT = 70  # exit code of a fault in here
-FIND, READ, STAGE, MODEL, REFUSED = b"f", b"r", b"s", b"m", b"x"
+EXISTS, READ, STAGE, MODEL, REFUSED = b"e", b"r", b"s", b"m", b"x"
 HEADER, SIZE = struct.Struct("<cQ"), struct.Struct("<Q")
 STEPS = 300  # to be simulated without a warning
 RESERVE = 16  # times the memory that it may take: address space, most of it for an arena that is hardly used
@@ -72,9 +72,9 @@ class Parent:
         os.dup2(2, 1)  # what MuJoCo or a library prints is no message
         self._lock = threading.Lock()
 
-    def find(self, path: bytes) -> bool:
+    def exists(self, path: bytes) -> bool:
         with self._lock:
-            self._send(FIND, path)
+            self._send(EXISTS, path)
             return self._receive(1) == b"\1"
 
     def read(self, path: bytes) -> bytes:
@@ -155,7 +155,7 @@ class Compiler:
         self._open[name] += 1
         if self._open[name] > MAX_NESTED:
             self.refused = f"{os.path.basename(os.fsdecode(name))} is part of itself: attach another model"
-        if self.refused or not self._parent.find(name):
+        if self.refused or not self._parent.exists(name):
             self._open[name] -= 1
             return 0
         return 1

@@ -57,46 +57,32 @@ class RobotFiles:
             self.root = folder
         self._requests = 0
 
-    def find(self, name: bytes) -> str | None:
-        """The real path of a file that MuJoCo asks for, None where there is none. No file is opened.
-
-        Raises `UserError` for a file that may not be read.
-        """
+    def exists(self, name: bytes) -> bool:
+        """Whether there is something at a path that MuJoCo may ask for later. Nothing is opened. Raises `UserError`."""
         self._requests += 1
         if self._requests > MAX_REQUESTS:
             raise UserError(f"{self.shown} asks for files more than {MAX_REQUESTS} times: make it smaller")
-        if not os.path.isabs(name):
-            return None
-        try:
-            real = os.path.realpath(os.fsdecode(name), strict=True)
-            mode = os.stat(real).st_mode
-        except OSError:
-            return None
-        if not self._inside(Path(real)):
-            raise UserError(
-                f"{self.shown}: its file {self._words(name)} lies outside {self.root}: put it inside, or name a root "
-                "folder that holds both"
-            )
-        if not stat.S_ISREG(mode):
-            raise UserError(f"{self.shown}: its file {self._words(name)} is not a plain file")
-        return real
+        return os.path.isabs(name) and os.path.exists(name)
 
     def open(self, name: bytes, most: int) -> BinaryIO:
-        """A file that MuJoCo asks for, of at most `most` bytes, to be read. Raises `UserError`."""
-        real = self.find(name)
+        """A file that MuJoCo reads, of at most `most` bytes. Raises `UserError` for one that may not be read."""
+        words = f"{self.shown}: its file {self._words(name)}"
         try:
-            if real is None:
-                raise FileNotFoundError("it is gone")
+            real = Path(os.path.realpath(os.fsdecode(name), strict=True))
+            if not self._inside(real):
+                where = f"{self.root}: put it inside, or name a root folder that holds both"
+                raise UserError(f"{words} lies outside {where}")
+            before = real.stat()
+            if not stat.S_ISREG(before.st_mode):
+                raise UserError(f"{words} is not a plain file")
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
             file = os.fdopen(os.open(real, flags), "rb", buffering=0)
         except OSError as error:
-            raise UserError(
-                f"{self.shown}: its file {self._words(name)} cannot be read: {error.strerror or error}"
-            ) from None
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode) or state.st_size > most:
+            raise UserError(f"{words} cannot be read: {error.strerror or error}") from None
+        now = os.fstat(file.fileno())
+        if not os.path.samestat(before, now) or now.st_size > most:
             file.close()
-            raise UserError(f"{self.shown}: its file {self._words(name)} holds more than {most} bytes: make it smaller")
+            raise UserError(f"{words} holds more than {most} bytes, or changed while it was opened")
         return file
 
     def _inside(self, real: Path) -> bool:
