@@ -144,9 +144,9 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     this = command(
         "preview",
         "a contact sheet of sampled tasks; of a robot file, what is in it and how it looks\n\n"
-        "A path that ends in .xml or .mjcf is a robot of your own. It is compiled and simulated for 300 steps by a\n"
-        "process of its own, with at most 8 s and 1 GB of memory; the files it names must lie in its folder. Then its\n"
-        "bodies, joints, actuators, sensors, mass and speed are printed, and its picture is drawn.",
+        "A path that ends in .xml, .mjcf or .urdf is a robot of your own. A process of its own compiles it and takes\n"
+        "300 steps, with at most 8 s and 1 GB of memory; the files it names must lie in its folder, or in --root.\n"
+        "Then its bodies, joints, actuators, sensors, mass and speed are printed, and its picture is drawn.",
         "quickstudy preview grasp --split ood --count 12 --out ood.png\n  quickstudy preview my_robot.xml",
     )
     this.add_argument("family", metavar="FAMILY", help=f"{FAMILY_HELP}; or a robot file")
@@ -154,6 +154,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     this.add_argument("--count", metavar="N", type=up_to(PICTURES), default=12, help="how many tasks; default 12")
     this.add_argument("--seed", metavar="N", type=whole_number, default=0, help="samples the tasks; default 0")
     this.add_argument("--scripted", action="store_true", help="show too how the scripted controller ends each")
+    this.add_argument("--root", metavar="DIR", type=Path, help="a robot's files may lie anywhere in it")
     this.add_argument("--out", metavar="FILE.png", type=Path, help="default out/preview-FAMILY-SPLIT.png")
 
     this = command(

@@ -99,11 +99,15 @@ def resume(args: argparse.Namespace) -> int:
 
 
 def preview(args: argparse.Namespace) -> int:
-    if args.family.lower().endswith((".xml", ".mjcf")):
+    from envs.families import FAMILIES, make_family
+    from envs.user_model_files import is_robot_file
+
+    if args.family not in FAMILIES and is_robot_file(args.family):
         return _preview_robot(args)
-    from envs.families import make_family
     from evaluation.preview import preview as draw_preview
 
+    if args.root is not None:
+        raise UserError(f"--root is for a robot file, and {args.family} is a family: leave it out")
     family = make_family(args.family)
     out = args.out or OUT / f"preview-{args.family}-{args.split}.png"
     refuse_to_overwrite(out)
@@ -122,7 +126,7 @@ def _preview_robot(args: argparse.Namespace) -> int:
     out = args.out or OUT / f"preview-{path.stem}.png"
     check_picture(out)
     refuse_to_overwrite(out)
-    model = load_model(path)
+    model = load_model(path, root=args.root)
     for name, value in robot_table(model):
         print(f"{name:<12}{value}", flush=True)
     print(preview_robot(model, path.name, out))

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import BinaryIO
+from typing import IO
 
 import mujoco
 
@@ -95,6 +95,7 @@ class _Compilation:
 
     def _serve(self, child: subprocess.Popen[bytes], deadline: float) -> None:
         """Answer the child until it ends. Raises `UserError` where it takes too much or asks for what is not its."""
+        assert child.stdin and child.stdout and child.stderr  # they are pipes
         with selectors.DefaultSelector() as selector:
             selector.register(child.stdout, selectors.EVENT_READ)
             selector.register(child.stderr, selectors.EVENT_READ)
@@ -113,7 +114,7 @@ class _Compilation:
                     if over:
                         selector.unregister(key.fileobj)
 
-    def _answer(self, messages: BinaryIO, answers: BinaryIO) -> bool:
+    def _answer(self, messages: IO[bytes], answers: IO[bytes]) -> bool:
         """Read one message of the child and do what it asks; False at the end."""
         header = _read(messages, child_script.HEADER.size)
         if len(header) < child_script.HEADER.size:
@@ -133,7 +134,7 @@ class _Compilation:
             self._model = payload
         return True
 
-    def _send(self, name: bytes, answers: BinaryIO) -> None:
+    def _send(self, name: bytes, answers: IO[bytes]) -> None:
         """The size of a file, and its bytes."""
         with self._files.open(name, most=self._memory_mb * 2**20) as file:
             left = os.fstat(file.fileno()).st_size
@@ -191,7 +192,7 @@ def _resident(process: int) -> int:
         return 0
 
 
-def _read(stream: BinaryIO, size: int) -> bytearray:
+def _read(stream: IO[bytes], size: int) -> bytearray:
     """`size` bytes, or fewer where the stream ends."""
     data = bytearray(size)
     filled = 0

@@ -70,7 +70,7 @@ class RobotFiles:
         try:
             real = Path(os.path.realpath(os.fsdecode(name), strict=True))
             if not self._inside(real):
-                where = f"{self.root}: put it inside, or name a root folder that holds both"
+                where = f"{self.root}: put it inside, or name a folder that holds both as root"
                 raise UserError(f"{words} lies outside {where}")
             before = real.stat()
             if not stat.S_ISREG(before.st_mode):

@@ -20,8 +20,8 @@ from envs.user_model import load_model
     ("inside", "says"),
     [
         ("<worldbody><geom size='1' colour='red'/></worldbody>", "unrecognized attribute: 'colour'"),
-        ("<worldbody><geom size='1'></worldbody>", "robot.xml is not XML: mismatched tag: line 1"),
-        ("<include file='arm.xml'/>", "robot.xml line 1 includes 'arm.xml', which is not there"),
+        ("<worldbody><geom size='1'></worldbody>", "XML_ERROR_MISMATCHED_ELEMENT ErrorID=14 (0xe) Line number=1"),
+        ("<include file='arm.xml'/>", "/arm.xml'"),
         ("<asset><mesh name='m' file='m.stl'/></asset>", "m.stl"),
         ("<option gravity='0 0 1e12'/><worldbody><body><freejoint/><geom size='1'/></body></worldbody>", "QACC"),
         ("<worldbody><site name='s'/></worldbody><sensor><user dim='200000'/></sensor>", "its nsensordata is 200000"),
@@ -67,8 +67,8 @@ def test_a_fault_of_the_child_is_no_mistake_of_the_user(tmp_path: Path, monkeypa
     ("name", "says"),
     [
         ("nowhere.xml", "No such file"),
-        ("robot.stl", "does not end in .xml or .mjcf"),
-        ("folder.xml", "is not a plain file"),
+        ("robot.txt", "does not end in .xml, .mjcf, .urdf"),
+        ("folder.xml", "is a folder"),
         ("pipe.xml", "is not a plain file"),
     ],
 )

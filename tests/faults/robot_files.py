@@ -277,6 +277,13 @@ def link_outside(folder: Path) -> Path:
     return _model(folder, "<include file='part.xml'/>")
 
 
+def fifo_beside_part(folder: Path) -> Path:
+    (folder / "arm").mkdir()
+    os.mkfifo(folder / "arm" / "t.png")
+    (folder / "arm" / "a.xml").write_text("<mujoco><asset><texture name='t' type='2d' file='t.png'/></asset></mujoco>")
+    return _model(folder, "<include file='arm/a.xml'/>")
+
+
 def nested_bodies(folder: Path) -> Path:
     """100 MB, millions of levels deep."""
     return _model(folder, f"<worldbody>{'<body>' * 7_700_000}{'</body>' * 7_700_000}</worldbody>")
@@ -330,6 +337,7 @@ BOMBS: list[Callable[[Path], Path]] = [
     include_device,
     mesh_fifo,
     link_outside,
+    fifo_beside_part,
     nested_bodies,
     deep_bodies,
     plugin,

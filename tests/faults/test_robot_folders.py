@@ -28,7 +28,7 @@ class Here:
 
     def read(self, name: bytes) -> bytes:
         try:
-            with self._files.open(name, most=10**6) as file:
+            with self._files.open(name, most=10**8) as file:
                 return file.read()
         except UserError as error:
             self.outside = self.outside or str(error)
