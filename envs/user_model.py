@@ -95,7 +95,9 @@ class _Compilation:
 
     def _serve(self, child: subprocess.Popen[bytes], deadline: float) -> None:
         """Answer the child until it ends. Raises `UserError` where it takes too much or asks for what is not its."""
-        assert child.stdin and child.stdout and child.stderr  # they are pipes
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
         with selectors.DefaultSelector() as selector:
             selector.register(child.stdout, selectors.EVENT_READ)
             selector.register(child.stderr, selectors.EVENT_READ)
@@ -148,9 +150,9 @@ class _Compilation:
                     part = part[answers.write(part) :]
 
     def _late(self) -> UserError:
-        while_ = f"while it is {self._stage or 'started'}"
         return UserError(
-            f"{self._files.shown} takes more than {self._seconds:g} s {while_}: make it smaller, or its counts"
+            f"{self._files.shown} takes more than the {self._seconds:g} s that quickstudy allows, while it is "
+            f"{self._stage or 'started'}: make it smaller, or its counts"
         )
 
     def _too_large(self) -> UserError:

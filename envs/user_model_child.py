@@ -203,9 +203,9 @@ def check(model: Any, size: int, megabytes: int) -> None:
     """Raise `Refused` for a model that is larger than this suite takes, or not whole; `size` in bytes."""
     for name, most in MOST.items():
         if getattr(model, name) > most:
-            raise Refused(f"its {name} is {getattr(model, name)}: at most {most} are taken")
+            raise Refused(f"its {name} is {getattr(model, name)}: quickstudy takes at most {most}")
     if size > megabytes * 2**20 // 8:
-        raise Refused(f"compiled it takes {size} bytes: at most {megabytes * 2**20 // 8} are taken")
+        raise Refused(f"compiled it takes {size} bytes: quickstudy takes at most {megabytes * 2**20 // 8}")
     if (model.tex_adr == -1).any():  # whoever draws it would open the file
         raise Refused("a texture of it is by reference: leave embed out")
 

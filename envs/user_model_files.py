@@ -28,6 +28,7 @@ OTHER_SUFFIXES = {
 }
 MAX_REQUESTS = 100_000
 CHUNK = 2**20  # bytes
+LONGEST = 160  # letters of a path in a message
 
 
 def is_robot_file(name: str) -> bool:
@@ -94,8 +95,14 @@ class RobotFiles:
         """A file's path from the root folder, and where it leads to if it is, or lies below, a link."""
         path = os.fsdecode(name)
         real = os.path.realpath(path)
-        said = os.path.relpath(path, self.root) if Path(path).is_relative_to(self.root) else path
-        return f"'{said}'" if real == os.path.normpath(path) else f"'{said}' (a link to '{real}')"
+        said = _printable(os.path.relpath(path, self.root) if Path(path).is_relative_to(self.root) else path)
+        return f"'{said}'" if real == os.path.normpath(path) else f"'{said}' (a link to '{_printable(real)}')"
+
+
+def _printable(path: str) -> str:
+    """At most `LONGEST` letters of a name that somebody else chose, in one line."""
+    letters = "".join(letter if letter.isprintable() else "?" for letter in path)
+    return letters if len(letters) <= LONGEST else f"...{letters[3 - LONGEST :]}"
 
 
 def _plain_file(path: Path) -> Path:

@@ -105,6 +105,15 @@ def test_a_name_that_leads_out_leads_nowhere(robot: Path, name: str) -> None:
         load_model(path)
 
 
+def test_a_name_of_any_letters_is_said_in_one_line(robot: Path) -> None:
+    (robot / "arm").mkdir(parents=True)
+    (robot / "arm" / "\x1b[31m\x85.png").symlink_to(robot.parent / "private" / "t.png")
+    path = write(robot / "robot.xml", TEXTURE.format("arm/\x1b[31m\x85.png"))
+    with pytest.raises(UserError, match="lies outside") as raised:
+        load_model(path)
+    assert str(raised.value).isprintable()
+
+
 def test_a_pipe_beside_an_included_part_is_not_waited_for(robot: Path) -> None:
     write(robot / "arm" / "a.xml", TEXTURE.format("pipe.png"))
     os.mkfifo(robot / "arm" / "pipe.png")
