@@ -21,7 +21,7 @@ from envs.user_model import load_model
     [
         ("<worldbody><geom size='1' colour='red'/></worldbody>", "unrecognized attribute: 'colour'"),
         ("<worldbody><geom size='1'></worldbody>", "XML_ERROR_MISMATCHED_ELEMENT ErrorID=14 (0xe) Line number=1"),
-        ("<include file='arm.xml'/>", "/arm.xml'"),
+        ("<include file='arm.xml'/>", "Error opening file 'arm.xml' Element 'include', line 1"),
         ("<asset><mesh name='m' file='m.stl'/></asset>", "m.stl"),
         ("<option gravity='0 0 1e12'/><worldbody><body><freejoint/><geom size='1'/></body></worldbody>", "QACC"),
         ("<worldbody><site name='s'/></worldbody><sensor><user dim='200000'/></sensor>", "its nsensordata is 200000"),

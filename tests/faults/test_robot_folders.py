@@ -57,7 +57,7 @@ def expected(path: Path) -> bytes:
 def test_layouts(tmp_path: Path, cases: Callable[[int, int], int], figure: Callable[[str, str], None]) -> None:
     """The same bytes where MuJoCo reads only what lies in the folder; nothing where it would read elsewhere."""
     seen: Counter[str] = Counter()
-    count = cases(60, 2000)
+    count = cases(60, 800)
     for number in range(count):
         layout = Layout(tmp_path / str(number), np.random.default_rng([7, number]))
         try:
