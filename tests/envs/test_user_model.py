@@ -13,7 +13,12 @@ from PIL import Image
 import assets
 import quickstudy
 from envs.errors import UserError
-from envs.user_model import load_model
+from envs.user_model import load_model as load
+
+
+def load_model(path: str | os.PathLike[str]) -> mujoco.MjModel:
+    """With time enough for a machine that is busy."""
+    return load(path, seconds=60)
 
 
 @pytest.mark.parametrize(
