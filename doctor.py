@@ -15,6 +15,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,21 @@ def python() -> Iterator[Finding]:
     good = sys.version_info >= (3, 11)
     found = f"{platform.python_version()} at {sys.executable}"
     yield Finding("python", "ok" if good else "broken", found, "" if good else "use Python 3.11 or newer")
+
+
+def system() -> Iterator[Finding]:
+    """Linux is what the tests run on; what has no `resource` (Windows) lacks one command."""
+    found = f"{platform.system()} {platform.machine()}"
+    if importlib.util.find_spec("resource") is None:
+        yield Finding(
+            "system",
+            "warning",
+            f"{found}: quickstudy is tested on Linux; this system cannot limit a process",
+            "everything but `preview ROBOT.xml` should work; for that use Linux, macOS, or WSL on Windows",
+        )
+    else:
+        untested = "" if sys.platform == "linux" else ": should work, but quickstudy is tested on Linux alone"
+        yield Finding("system", "ok", found + untested)
 
 
 def repository() -> Iterator[Finding]:
@@ -146,6 +162,22 @@ def writing() -> Iterator[Finding]:
         yield Finding("writing", "ok", f"{Path.cwd()} can be written to")
 
 
+def locking() -> Iterator[Finding]:
+    """A run, and a folder of results, is written by one process at a time."""
+    import filelock
+
+    with tempfile.TemporaryDirectory(prefix=".quickstudy-", dir=Path.cwd()) as folder, ExitStack() as stack:
+        first, second = (stack.enter_context((Path(folder) / "lock").open("wb")) for _ in range(2))
+        try:
+            filelock.lock_descriptor(first.fileno(), blocking=False)
+            works = not filelock.lock_descriptor(second.fileno(), blocking=False)
+        except OSError:
+            works = False
+    mend = "" if works else "never let two processes train one run, or measure into one folder"
+    found = f"{Path.cwd()} {'has' if works else 'has no'} file locks"
+    yield Finding("locking", "ok" if works else "warning", found, mend)
+
+
 def physics() -> Iterator[Finding]:
     """The batched simulator takes a step."""
     import numpy as np
@@ -201,12 +233,14 @@ def film() -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     python,
+    system,
     repository,
     packages,
     processors,
     memory,
     disk,
     writing,
+    locking,
     physics,
     rendering,
     film,

@@ -9,6 +9,7 @@ a compiled model, through a pipe. The child cannot open files: it asks for each,
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import os
 import selectors
@@ -45,10 +46,16 @@ def load_model(
     the compiled model may take an eighth of them.
     root: the folder in which all files of the robot must lie, by default the one in which `path` stands.
     Raises `UserError` where it is no plain .xml, .mjcf or .urdf file, names a file outside, takes more than that, does
-    not compile, or does not simulate 300 steps without a warning.
+    not compile, or does not simulate 300 steps without a warning; and where the system cannot limit a process, as
+    Windows.
     """
     if seconds < 1 or memory_mb < LEAST_MB:
         raise UserError(f"loading {path} needs at least 1 s and {LEAST_MB} MB, got {seconds:g} s and {memory_mb} MB")
+    if importlib.util.find_spec("resource") is None:
+        raise UserError(
+            f"cannot load {path}: a robot file is compiled by a process with limits of time and memory, and this system"
+            " has none; use Linux or macOS"
+        )
     files = RobotFiles(path, root)
     compiled = _Compilation(files, seconds, memory_mb).run()
     return mujoco.MjModel.from_binary_path("user.mjb", {"user.mjb": compiled})

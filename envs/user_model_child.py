@@ -9,7 +9,6 @@ message is `MODEL` or `REFUSED`.
 import ctypes
 import os
 import re
-import resource
 import signal
 import struct
 import sys
@@ -39,6 +38,8 @@ def limit(seconds: int, megabytes: int) -> None:
 
     What it may keep in memory is watched by the parent.
     """
+    import resource  # POSIX alone has it, and `envs/user_model.py` is imported everywhere
+
     limits = {
         resource.RLIMIT_AS: RESERVE * megabytes * 2**20,
         resource.RLIMIT_CPU: seconds,

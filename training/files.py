@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -17,11 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from envs.errors import UserError
 
 LOCK = ".lock"
 """The file that a process has a lock on while it writes into a folder."""
 SEAL = "sha256"
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag; links are refused by `refuse_link` all the same
+BINARY = getattr(os, "O_BINARY", 0)  # without it Windows would change the line ends
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -33,7 +36,9 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk. Raises `OSError`."""
+    """Wait until the names in a folder are on the disk; Windows has no such call. Raises `OSError`."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -64,24 +69,24 @@ def replace_file(path: Path, data: bytes) -> None:
 def locked(folder: Path, busy: str) -> Iterator[None]:
     """No other process writes into the folder meanwhile. Raises `UserError`, with the line `busy`, if one does.
 
-    The lock is on a file that is removed in the end: on network file systems one on the folder itself would be this
-    machine's alone. A file system that has no locks is written to all the same.
+    The system's own lock (`flock`, `LockFileEx`) is taken: it ends with the process, however that ends. It is on a file
+    that is removed in the end: on network file systems one on the folder itself would be this machine's alone. A file
+    system that has no locks is written to all the same.
     """
     path = folder / LOCK
     descriptor = _open_lock(path)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(busy) from None
-        except OSError:
-            pass
-        if not _is_open_file(path, descriptor):  # whoever had it removed it just then: this lock keeps nobody out
+            free = filelock.lock_descriptor(descriptor, blocking=False)
+        except OSError:  # of a file system, or of a Python, that has no locks
+            free = True
+        if not free or not _is_open_file(path, descriptor):  # gone: removed by who had it, and keeps nobody out
             raise UserError(busy)
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows keeps the name of an open file
+                path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
@@ -89,7 +94,7 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
 def _open_lock(path: Path) -> int:
     refuse_link(path)
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | NO_LINKS, 0o644)
     except OSError as error:
         raise UserError(cannot_write(path, 0, error)) from None
 
@@ -112,7 +117,7 @@ def cannot_write(path: Path, size: int, error: OSError) -> str:
 
 def read_bytes(path: Path) -> bytes:
     """What is in a file that is no link. Raises `OSError`."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+    with open(os.open(path, os.O_RDONLY | NO_LINKS | BINARY), "rb") as file:
         return file.read()
 
 

@@ -17,7 +17,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from envs.errors import UserError
 from training.checkpoint import Counters
-from training.files import cannot_write
+from training.files import BINARY, NO_LINKS, cannot_write
 from training.run import RunDirectory
 
 
@@ -28,7 +28,7 @@ class Appender:
         """Raises `UserError` where the file cannot be opened, or is a link."""
         self._pending = b""
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_LINKS | BINARY, 0o644)
         except OSError as error:
             raise UserError(cannot_write(path, 0, error)) from None
 

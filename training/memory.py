@@ -18,6 +18,8 @@ def refuse_too_large(learner: Learner[Any], family: TaskFamily[Any], config: Tra
 
     Networks, physics and copies come on top: what passes here may still be too much.
     """
+    if not hasattr(os, "sysconf"):  # Windows does not say what there is in this way
+        return
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     evaluated = config.evaluate_tasks * learner.episodes_per_round * config.evaluate_rounds
     for what, settings, episodes in (
