@@ -137,8 +137,9 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     this = command(
         "families",
         "what there is: task parameters with units and ranges, sizes, rewards",
-        "quickstudy families",
+        "quickstudy families\n  quickstudy families grasp",
     )
+    this.add_argument("family", metavar="FAMILY", nargs="?", help="one of them alone; default all")
     this.add_argument("--json", action="store_true", help="the same as JSON")
 
     this = command(
@@ -191,6 +192,12 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     this.add_argument("run", metavar="RUN", type=Path, help="its folder")
     this.add_argument("--steps", metavar="N", type=counting_number, help="train to this many steps instead")
+    this.add_argument(
+        "--threads",
+        metavar="N",
+        type=up_to(THREADS, 0),
+        help="of physics and updates, 0 for all processors; default as before, and another number may change the bits",
+    )
 
     this = command(
         "evaluate",

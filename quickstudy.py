@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +39,19 @@ def refuse_to_overwrite(path: Path) -> None:
         raise UserError(f"{path} is there already: remove it, or name another with --out")
 
 
+def check_rounds(agents: Sequence[Any], episodes: int) -> None:
+    """Raise `UserError` unless each agent plays at least one round, and all of them as many episodes.
+
+    An agent plays whole rounds of `episodes_per_round`: side by side, others would show unequal budgets.
+    """
+    fitting = math.lcm(*(agent.episodes_per_round for agent in agents))
+    played = {agent.name: episodes - episodes % agent.episodes_per_round for agent in agents}
+    if 0 in played.values() or len(set(played.values())) > 1:
+        rounds = " and ".join(f"{agent.name} plays rounds of {agent.episodes_per_round}" for agent in agents)
+        right = f"{fitting} or more" if len(agents) == 1 else f"a multiple of {fitting}"
+        raise UserError(f"--episodes {episodes} does not fit: {rounds}; give {right}")
+
+
 # The commands. Each takes its parsed arguments and returns the exit code.
 
 
@@ -45,7 +59,7 @@ def families(args: argparse.Namespace) -> int:
     from envs.describe import describe
     from envs.families import FAMILIES, make_family
 
-    described = [describe(make_family(name)) for name in FAMILIES]
+    described = [describe(make_family(name)) for name in ([args.family] if args.family else FAMILIES)]
     if args.json:
         print(json.dumps(described, indent=2))
         return 0
@@ -94,7 +108,7 @@ def train(args: argparse.Namespace) -> int:
 def resume(args: argparse.Namespace) -> int:
     from training.train import resume as resume_run
 
-    print(f"trained: {resume_run(args.run, args.steps).path}")
+    print(f"trained: {resume_run(args.run, args.steps, threads=args.threads).path}")
     return 0
 
 
@@ -160,6 +174,7 @@ def render(args: argparse.Namespace) -> int:
                 "only agents of one family can be shown side by side"
             )
         agents.append(("", second.agent))
+    check_rounds([agent for _, agent in agents], args.episodes)
     name = first.family.name
     out = args.out or OUT / f"{plain_name(args.run)}-{args.split}-{args.task}.mp4"
     refuse_to_overwrite(out)

@@ -18,7 +18,7 @@ import quickstudy
 from agents.catalogue import AGENTS, TRAINABLE, agent_class
 from command_line import FAMILY_HELP, PRESET_HELP, UNTRAINED, make_parser, whole_number
 from envs.errors import UserError
-from envs.families import FAMILIES
+from envs.families import FAMILIES, make_family
 from evaluation.presets import PRESETS
 from training.flags import TRAIN_CONFIG, run_config, settings_of
 from training.loop import TrainConfig
@@ -119,7 +119,8 @@ def test_help_names_what_there_is() -> None:
         ("xyzzy", "no command is called 'xyzzy': there are families, preview"),
         ("--verbose", "the following arguments are required: COMMAND"),
         ("families --jsn", "there is no flag --jsn: did you mean --json?"),
-        ("families grasp", "'grasp' is one argument too many"),
+        ("families gasp", "no family is called 'gasp': did you mean 'grasp'?"),
+        ("families grasp terrain", "'terrain' is one argument too many"),
         ("preview", "the following arguments are required: FAMILY"),
         ("preview gasp", "no family is called 'gasp': did you mean 'grasp'?"),
         ("preview grasp --split tset", "invalid choice: 'tset'"),
@@ -150,6 +151,13 @@ def test_help_names_what_there_is() -> None:
         ("evaluate nowhere --episodes 0", "argument --episodes: must be 1 or more, got 0"),
         ("render nowhere --out film.avi", "'film.avi' must end in .mp4 or .webp or .gif"),
         ("render nowhere", "'nowhere' is neither a run directory nor a shipped agent"),
+        ("render maml/grasp --episodes 3", "--episodes 3 does not fit: maml plays rounds of 5; give 5 or more"),
+        (
+            "render rl2/grasp --episodes 3 --against ppo",
+            "--episodes 3 does not fit: rl2 plays rounds of 1 and ppo plays rounds of 10; give a multiple of 10",
+        ),
+        ("render maml/grasp --episodes 15 --against ppo", "--episodes 15 does not fit: maml plays rounds of 5 and ppo"),
+        ("resume nowhere --threads 2000", "argument --threads: 2000 is too large: use 1024 at most"),
         ("benchmark demo", "the following arguments are required: --out"),
         ("benchmark dmo --out there", "no preset is called 'dmo': did you mean 'demo'?"),
         ("report nowhere", "nowhere"),
@@ -267,6 +275,18 @@ def test_families_tells_everything_twice(capsys: pytest.CaptureFixture[str]) -> 
         for parameter in family["parameters"]:
             assert parameter["values"]["train"] == parameter["values"]["test"]
             assert parameter["name"] in table
+
+
+@pytest.mark.parametrize("name", ["grasp", "bandit-10x20"])
+def test_families_tells_of_one_alone(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (described,) = json.loads(call(capsys, "families", name, "--json")[1])
+    family = make_family(name)
+    assert (described["name"], described["horizon"]) == (name, family.horizon)
+    assert (described["observation_size"], described["action_size"]) == (family.observation_size, family.action_size)
+    assert described["reward_terms"] == list(family.reward_terms)
+    _, text, _ = call(capsys, "families", name)
+    assert text.count("  version ") == 1
+    assert all(parameter.name in text for parameter in family.parameters)
 
 
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:

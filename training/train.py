@@ -64,15 +64,20 @@ def train(config: RunConfig, out: Path, console: Console | None = None) -> RunDi
     return run
 
 
-def resume(path: Path, steps: int | None = None, console: Console | None = None) -> RunDirectory:
-    """Go on from the last good checkpoint as if nothing had happened; `steps` sets another budget.
+def resume(
+    path: Path, steps: int | None = None, console: Console | None = None, *, threads: int | None = None
+) -> RunDirectory:
+    """Go on from the last good checkpoint as if nothing had happened.
 
+    steps: another budget. threads: another number than before, 0 for all processors; the bits may then differ.
     Raises what `train` does, and `UserError` where the budget is spent or the run holds weights alone.
     """
     console = console or Console()
     run = RunDirectory.open(Path(path))
     config = run.config()
-    config = replace(config, train=replace(config.train, steps=steps or config.train.steps))
+    before = config.train
+    threads = before.threads if threads is None else threads or available_processors()
+    config = replace(config, train=replace(before, steps=steps or before.steps, threads=threads))
     manifest = run.manifest()
     if manifest.get("weights_only"):
         again = f"quickstudy train {config.agent} {config.family} --config {run.config_path} --out RUN"
@@ -83,6 +88,7 @@ def resume(path: Path, steps: int | None = None, console: Console | None = None)
         if start.env_steps >= config.train.steps:
             raise UserError(f"{path} has already taken {start.env_steps} steps: give a larger --steps to go on")
         changed = [name for name, version in versions().items() if manifest["versions"].get(name) != version]
+        changed += ["threads"] if threads != before.threads else []
         if changed:
             console.print(f"{', '.join(changed)} changed since this run began: it goes on, but not bit for bit")
         family = make_family(config.family)

@@ -159,6 +159,17 @@ def test_a_fault_of_our_own_says_where_the_last_checkpoint_is(tmp_path, probe_ru
     ]
 
 
+def test_a_run_goes_on_with_another_number_of_threads(tmp_path, probe_run, console):
+    run = train(probe_run(threads=2), tmp_path / "run", console)
+    resume(run.path, 1280, console, threads=1)
+    assert run.config().train.threads == run.manifest()["resumed"][0]["threads"] == 1
+    assert "threads changed since this run began" in console.file.getvalue()
+    told = len(console.file.getvalue())
+    resume(run.path, 1600, console)
+    assert run.config().train.threads == 1
+    assert "changed" not in console.file.getvalue()[told:]
+
+
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path, probe_run, console):
     whole = train(probe_run(), tmp_path / "whole", console)
     run = RunDirectory.create(tmp_path / "run", probe_run())
