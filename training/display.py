@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from training.checkpoint import Counters
 
 LINE_EVERY = 10.0  # seconds between plain lines
+
+
+class Bar(Progress):
+    """How far and how long yet in one line, and the figures below: in one row they would push the bar out."""
+
+    figures = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.figures:
+            yield Text(self.figures)
 
 
 class Display:
@@ -24,15 +37,15 @@ class Display:
         self._last_line = self._begun
         self._held_out = ""
         self._watched = True
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=None, table_column=Column(max_width=24)),
             TaskProgressColumn(),
-            TextColumn("{task.fields[rest]}"),
+            TextColumn("{task.fields[left]}"),
             console=console,
             auto_refresh=False,  # drawn after each iteration; a thread that redraws meanwhile would only slow it down
         )
-        self._bar_task = self._bar.add_task(title, total=total_steps, completed=start.env_steps, rest="")
+        self._bar_task = self._bar.add_task(title, total=total_steps, completed=start.env_steps, left="")
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
@@ -40,7 +53,8 @@ class Display:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._draw(self._bar.stop)
+        if self._console.is_terminal:
+            self._draw(self._bar.stop)
 
     def _draw(self, draw: Callable[[], None]) -> None:
         """Training outlives those who look on: a closed terminal, `| head`, a full disk under a log."""
@@ -60,20 +74,28 @@ class Display:
         done = counters.env_steps >= self._total
         if self._console.is_terminal:
             steps = min(counters.env_steps, self._total)
-            rest = self._figures(counters, metrics)
-            self._draw(lambda: self._bar.update(self._bar_task, completed=steps, rest=rest, refresh=True))
+            left = self._left(counters)
+            self._bar.figures = self._figures(counters, metrics)
+            self._draw(lambda: self._bar.update(self._bar_task, completed=steps, left=left, refresh=True))
         elif done or time.monotonic() - self._last_line >= LINE_EVERY:
             self._last_line = time.monotonic()
             share = min(1.0, counters.env_steps / self._total)
-            self.say(f"{self._title} {share:4.0%} {counters.env_steps:,} steps · {self._figures(counters, metrics)}")
+            figures = f"{self._left(counters)} · {self._figures(counters, metrics)}"
+            self.say(f"{self._title} {share:4.0%} {counters.env_steps:,} steps · {figures}")
+
+    def _left(self, counters: Counters) -> str:
+        left = max(0, self._total - counters.env_steps) / max(1.0, self._speed(counters))
+        return f"{_clock(left)} left"
 
     def _figures(self, counters: Counters, metrics: dict[str, float]) -> str:
-        speed = (counters.env_steps - self._start.env_steps) / max(1e-9, time.monotonic() - self._begun)
-        left = max(0, self._total - counters.env_steps) / max(1.0, speed)
         return (
-            f"{_clock(left)} left · {speed:,.0f} steps/s · return {_per_round(metrics, 'rollout/')}"
+            f"{self._speed(counters):,.0f} steps/s · return {_per_round(metrics, 'rollout/')}"
             f" · success {metrics['rollout/success_rate']:.2f}{self._held_out}"
         )
+
+    def _speed(self, counters: Counters) -> float:
+        """Environment steps a second since training began or went on."""
+        return (counters.env_steps - self._start.env_steps) / max(1e-9, time.monotonic() - self._begun)
 
 
 def _per_round(metrics: dict[str, float], prefix: str) -> str:
