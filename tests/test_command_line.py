@@ -143,6 +143,7 @@ def test_help_names_what_there_is() -> None:
         ("train maml terrain-planar --seed 1e30", "argument --seed: 1e30 is too large"),
         ("train ppo-robust terrain-planar --target-kl x", "Error parsing --target-kl: no type matching {None}|FLOAT"),
         ("train maml terrain-planar --evaluate-tasks 0", "evaluate_tasks must be at least 1, got 0"),
+        ("train maml terrain-planar --keep 1.5", "Error parsing --keep: '1.5' is not a whole number"),
         ("train maml terrain-planar --threads 100000", "train.threads must be at most 1024, got 100000"),
         ("train maml terrain-planar more", "'more' is one argument too many"),
         ("train maml terrain-planar --config missing.toml", "cannot read missing.toml: No such file"),
@@ -197,6 +198,13 @@ def test_a_complaint_about_a_flag_reads_the_same_where_boxes_cannot_be_drawn() -
         ('[agent_config]\ninner_lr = "fast"', "agent_config.inner_lr"),
         ("[train]\nsteps = 0", "train.steps must be at least 1, got 0"),
         ("[trian]\nsteps = 10", "no setting is called 'trian': did you mean 'train'?"),
+        ("inner_lr = 0.1", "'inner_lr' stands at the top level, and belongs in the table [agent_config]"),
+        ("steps = 10", "'steps' stands at the top level, and belongs in the table [train]"),
+        ("[train]\ninner_lr = 0.1", "'inner_lr' stands in [train], and belongs in the table [agent_config]"),
+        ("[agent_config]\nseed = 1", "'seed' stands in [agent_config], and belongs in the table [train]"),
+        ("[train]\nsteps = 10.5", "train.steps: input should be a valid integer, got 10.5"),
+        ("[train]\nkeep = true", "train.keep: input should be a valid integer, got True"),
+        ('[train]\nkeep = "3"', "train.keep: input should be a valid integer, got '3'"),
     ],
 )
 def test_a_mistake_in_a_file_is_answered_in_one_line(
@@ -296,6 +304,42 @@ def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> No
     default = agent_class("maml").config_type()
     assert config.agent_config == dataclasses.replace(default, inner_lr=0.3, inner_steps=3, first_order=True)
     assert config.train == TrainConfig(steps=500, seed=4, keep=5)
+
+
+@pytest.mark.parametrize("number", ["1000", "1e3", "1_000", "1000.0"])
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_a_whole_number_means_the_same_on_the_command_line_and_in_a_file(
+    tmp_path: Path, number: str, suffix: str
+) -> None:
+    file = tmp_path / f"config{suffix}"
+    if suffix == ".toml":
+        file.write_text(f"[agent_config]\nhidden_sizes = [{number}]\n[train]\ncheckpoint_every = {number}\n")
+    else:
+        whole = number.replace("_", "")
+        file.write_text(f'{{"agent_config": {{"hidden_sizes": [{whole}]}}, "train": {{"checkpoint_every": {whole}}}}}')
+    read = run_config("maml", "point", file, [], ())
+    assert read == run_config("maml", "point", None, ["--hidden-sizes", number, "--checkpoint-every", number], ())
+    assert (read.agent_config.hidden_sizes, read.train.checkpoint_every) == ((1000,), 1000)
+    values = (*read.agent_config.hidden_sizes, read.train.checkpoint_every)
+    assert all(type(value) is int for value in values)
+
+
+def test_none_means_the_same_on_the_command_line_and_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[agent_config]\ntarget_kl = "None"\n')
+    settings = [
+        run_config("ppo-robust", "point", *given, ()) for given in ((file, []), (None, ["--target-kl", "None"]))
+    ]
+    assert settings[0] == settings[1]
+    assert settings[0].agent_config.target_kl is None
+
+
+@pytest.mark.parametrize(("suffix", "text"), [(".toml", "[train]\nseed = 7\n"), (".json", '{"train": {"seed": 7}}')])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, suffix: str, text: str) -> None:
+    file = tmp_path / f"config{suffix}"
+    file.write_text(text, encoding="utf-8-sig")
+    assert file.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert run_config("maml", "point", file, [], ()).train.seed == 7
 
 
 def test_train_resume_evaluate_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

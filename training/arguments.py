@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -16,14 +17,24 @@ LIMIT = 2**53  # beyond it 1e16 and the like are no longer exact
 LONGEST = 4096  # bytes of an argument: no path is longer
 
 
+def integer(text: str) -> int:
+    """A setting that is an integer: 12, 1_000, 20.0, 3e6. Raises `ValueError`."""
+    try:
+        return int(text)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            if (number := float(text)).is_integer():
+                return int(number)
+    raise ValueError(f"'{text}' is not a whole number")
+
+
 def whole_number(text: str) -> int:
     """0, 1, 2, ...; 1e6 and 1_000_000 are fine too."""
     try:
-        number = int(text) if text.lstrip("+-").replace("_", "").isdigit() else float(text)
-        whole = int(number)
-    except (ValueError, OverflowError):
-        whole, number = -1, 0
-    if whole < 0 or whole != number:
+        whole = integer(text)
+    except ValueError:
+        whole = -1
+    if whole < 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number: use 0, 1, 2, ...")
     if whole >= LIMIT:
         raise argparse.ArgumentTypeError(f"{text} is too large: stay below {LIMIT}")

@@ -9,7 +9,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -67,6 +67,7 @@ def run_config_from_data(data: Mapping[str, Any], where: str, recipe: Recipe | N
     left out is the recipe's and, without one, the default. `where` begins the `UserError` of anything unknown,
     missing, mistyped or out of range."""
     data = unsealed(dict(data), where)
+    _refuse_misplaced(data, where)
     _refuse_unknown(data, [field.name for field in dataclasses.fields(RunConfig)], where, "")
     for name in ("agent", "family"):
         if not isinstance(data.get(name), str):
@@ -115,7 +116,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     if len(read) > MAX_BYTES:
         raise UserError(f"{path} is larger than {MAX_BYTES} bytes: that is no file of settings")
     try:
-        text = read.decode("utf-8")
+        text = read.decode("utf-8-sig")  # some editors of Windows begin a file with a byte-order mark
         data = json.loads(text, object_pairs_hook=_without_repeats) if kind == "JSON" else tomllib.loads(text)
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text") from None
@@ -138,10 +139,14 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def from_data(kind: type[C], data: Mapping[str, Any], where: str, prefix: str = "") -> C:
-    """A dataclass from plain data; nothing is coerced but whole numbers to real ones. Raises `UserError`."""
+    """A dataclass from plain data, as flags and files have it. Raises `UserError`.
+
+    A number without a fraction is a whole one however it is written (3e6, 20.0), and a whole one is a real one. "None",
+    which TOML cannot say otherwise, is None where that is allowed. Nothing else is coerced.
+    """
     _refuse_unknown_deeply(kind, data, where, prefix)
     try:
-        text = json.dumps(data)
+        text = json.dumps(_as_meant(kind, data))
     except (TypeError, ValueError, RecursionError):
         raise UserError(
             f"{where}: {prefix.rstrip('.')} holds something that is no number, text, list or table"
@@ -156,6 +161,32 @@ def from_data(kind: type[C], data: Mapping[str, Any], where: str, prefix: str = 
         raise UserError(f"{where}: {error}") from None
     _refuse_non_finite(value, where, prefix)
     return value
+
+
+def _as_meant(kind: Any, value: Any) -> Any:
+    """Plain data with whole numbers and None in place of what is written for them."""
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        kinds = get_type_hints(kind)
+        return {name: _as_meant(kinds[name], entry) for name, entry in value.items()}
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return [_as_meant(get_args(kind)[0], entry) for entry in value]
+    if type(None) in get_args(kind) and value == "None":
+        return None
+    return int(value) if kind is int and isinstance(value, float) and value.is_integer() else value
+
+
+def _refuse_misplaced(data: Mapping[str, Any], where: str) -> None:
+    """Raise `UserError` for a setting at the top level, or in the table of the others, with the name of its own."""
+    tables = {"train": TrainConfig}
+    if data.get("agent") in catalogue.TRAINABLE:
+        tables["agent_config"] = catalogue.agent_class(data["agent"]).config_type
+    known = {table: {field.name for field in dataclasses.fields(kind)} for table, kind in tables.items()}
+    places = {"at the top level": data, **{f"in [{table}]": data.get(table) for table in known}}
+    for place, settings in places.items():
+        for name in settings if isinstance(settings, Mapping) else ():
+            for table, names in known.items():
+                if name in names and place != f"in [{table}]":
+                    raise UserError(f"{where}: '{name}' stands {place}, and belongs in the table [{table}]")
 
 
 def _refuse_unknown(data: Mapping[str, Any], known: list[str], where: str, prefix: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from envs.errors import UserError
+from training.arguments import integer
 from training.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -146,10 +147,26 @@ def unknown_argument(argument: str, known: Iterable[str], help_command: str) -> 
 def _apply(config: C, flags: Sequence[str]) -> tuple[C, list[str]]:
     """The config with what the flags set, and the flags that are not its own."""
     import tyro
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
+        """Whole numbers as files and quickstudy's own flags have them: 3e6 and 20.0 are two."""
+        if info.type is not int:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda texts: integer(texts[0]),
+            is_instance=lambda value: isinstance(value, int),
+            str_from_instance=lambda value: [str(value)],
+        )
 
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), registry:
             changed, rest = tyro.cli(type(config), args=list(flags), default=config, return_unknown_args=True)
     except SystemExit:
         raise UserError(_first_sentence(complaint.getvalue())) from None
