@@ -45,9 +45,9 @@ traceback (and exits with 1)."""
 
 RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
 PRESET_HELP = (
-    "demo: grasp and terrain in minutes; quick: terrain-planar in a minute or so; standard: grasp and the terrains, "
-    "40 tasks; full: the same, test and ood, every agent, PPO for a million steps on 8 tasks, and goals, in most of a "
-    "day"
+    "demo: grasp and terrain, 5 to 10 minutes of two cores; quick: terrain-planar in a minute or two; standard: grasp "
+    "and the terrains, 40 tasks; full: the same, test and ood, every agent, PPO for a million steps on 8 tasks, and "
+    "goals, in most of a day"
 )
 THREADS_HELP = "of the physics; 0 (default) for all processors; the results do not depend on it"
 AS_HELP = "give RUN's weights to another arm: a run of ppo-robust can start ppo-finetuned"
@@ -201,7 +201,9 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
 
     this = command(
         "evaluate",
-        "let a trained agent adapt to tasks it has never seen: raw table, summary and report",
+        "let a trained agent adapt to tasks it has never seen: raw table, summary and report\n\n"
+        "The random agent (score 0) and the family's shipped oracle (score 1) are measured on the same tasks. Where\n"
+        "no oracle is shipped, scores are returns.",
         "quickstudy evaluate runs/maml --split ood --tasks 40 --episodes 20 --out maml-ood",
     )
     this.add_argument("run", metavar="RUN", help=RUN_HELP)

@@ -28,10 +28,12 @@ from rich.console import Console
 
 from envs.errors import UserError
 from envs.task import Split, Task, TaskFamily
+from evaluation.curves import ORACLE, RANDOM
+from evaluation.expected import FILM_SECONDS, expected_seconds
 from evaluation.grid import CELLS, Cell, Grid, grid_of
 from evaluation.listing import print_summary
 from evaluation.presets import Preset, find_preset
-from evaluation.progress import GridProgress
+from evaluation.progress import GridProgress, duration
 from evaluation.protocol import Budget, held_out_tasks, planned_steps
 from evaluation.summarise import summarise_directory
 from evaluation.summary import PROTOCOL_FILE, Protocol, Summary, read_protocol, write_protocol
@@ -39,7 +41,7 @@ from evaluation.sums import is_unfinished, make_folder, read_sums, writing_to
 from evaluation.table import EPISODES_FILE, TASKS_FILE, Episode, write_episodes, write_tasks
 from training.files import refuse_link
 from training.provenance import present, versions
-from training.run import load_agent
+from training.run import load_agent, shipped_runs
 
 MAY_DIFFER = ("command", "versions")  # of the protocol, between an interrupted benchmark and what goes on with it
 
@@ -67,7 +69,8 @@ def run_benchmark(
     grid = grid_of(preset, runs)
     plan = _plan(grid, command)
     with _claimed(directory, plan.protocol):
-        summary = _measure(plan, directory, threads, console)
+        afterwards = FILM_SECONDS * len(preset.families) if preset.film else 0.0
+        summary = _measure(plan, directory, threads, console, afterwards)
         if preset.film:
             from evaluation.replay import film_benchmark
 
@@ -98,7 +101,9 @@ def evaluate(
     """Let one trained agent adapt to held-out tasks; writes the table, the tasks and the summary into `out`.
 
     reference: a run or a shipped name. as_name: measure its weights as another arm (`ppo-finetuned` from `ppo-robust`).
-    A table of one agent has no scale: its scores are returns. Raises `UserError`.
+    The random agent and the family's shipped oracle are measured beside it, on the same tasks and initial states: they
+    are the ends of its scale. For a family without a shipped oracle, and for an oracle, scores are returns. Raises
+    `UserError`.
     """
     loaded = load_agent(reference, as_name=as_name)
     budget = Budget(episodes, probe_episodes=probe_episodes, explore_probes=explore_probes, task_seed=task_seed)
@@ -106,8 +111,12 @@ def evaluate(
     name = loaded.agent.name
     cell = Cell(name, name, loaded.family.name, seed, split, str(reference), range(tasks), budget)
     words = ["quickstudy evaluate", present(str(reference)), f"--split {split} --tasks {tasks} --episodes {episodes}"]
-    grid = Grid("evaluate", (cell,), tasks, (seed,), budget)
     console = console or Console()
+    cells = (cell, *_ends_of_the_scale(cell))
+    grid = Grid("evaluate", cells, tasks, (seed,), budget)
+    if len(cells) == 1:
+        why = "it is the end of its own scale" if name == ORACLE else f"no oracle of {cell.family} is shipped"
+        console.print(f"scores are returns: {why}", highlight=False, markup=False, soft_wrap=True)
     plan = _plan(grid, " ".join(words))
     with _claimed(Path(out), plan.protocol):
         summary = _measure(plan, Path(out), threads, console)
@@ -115,24 +124,39 @@ def evaluate(
     return summary
 
 
+def _ends_of_the_scale(cell: Cell) -> tuple[Cell, ...]:
+    """The random agent and the shipped oracle where that cell is measured; nothing where there is no such oracle."""
+    oracle = f"{ORACLE}/{cell.family}"
+    if oracle not in shipped_runs() or cell.agent in (ORACLE, RANDOM):
+        return ()
+    budget = dataclasses.replace(cell.budget, episodes=0)
+    return tuple(
+        dataclasses.replace(cell, name=name, agent=name, seed=0, reference=reference, budget=budget)
+        for name, reference in ((ORACLE, oracle), (RANDOM, None))
+    )
+
+
 @dataclass(frozen=True)
 class _Plan:
-    """All that is to be measured. tasks: by family and split. sizes: environment steps of each cell."""
+    """All that is to be measured. tasks: by family and split. sizes: environment steps of each cell. seconds: that each
+    is expected to take."""
 
     grid: Grid
     protocol: Protocol
     tasks: dict[str, dict[str, list[Task]]]
     sizes: list[int]
+    seconds: list[float]
 
 
 def _plan(grid: Grid, command: str) -> _Plan:
-    sizes = []
+    sizes, seconds = [], []
     checkpoints, families = {}, {}
     for cell in grid.cells:
         agent, family, origin = cell.load()
         families[cell.family] = family
         checkpoints[f"{cell.name}/{cell.family}/{cell.seed}"] = origin
         sizes.append(planned_steps(cell.budget, agent.episodes_per_round, len(cell.tasks), family.horizon))
+        seconds.append(expected_seconds(cell.budget, agent, family, len(cell.tasks)))
     protocol = _protocol(grid, families, checkpoints, command)
     tasks: dict[str, dict[str, list[Task]]] = {
         name: {
@@ -141,7 +165,7 @@ def _plan(grid: Grid, command: str) -> _Plan:
         }
         for name, family in families.items()
     }
-    return _Plan(grid, protocol, tasks, sizes)
+    return _Plan(grid, protocol, tasks, sizes, seconds)
 
 
 @contextmanager
@@ -154,13 +178,19 @@ def _claimed(directory: Path, protocol: Protocol) -> Iterator[None]:
         yield
 
 
-def _measure(plan: _Plan, directory: Path, threads: int, console: Console) -> Summary:
-    """The cells that are missing, then what comes of all of them."""
+def _measure(plan: _Plan, directory: Path, threads: int, console: Console, afterwards: float = 0.0) -> Summary:
+    """The cells that are missing, then what comes of all of them. afterwards: seconds of what the caller does then."""
     grid, tasks = plan.grid, plan.tasks
     kept = _finished(grid, directory)
     write_tasks(directory / TASKS_FILE, tasks)
+    if missing := [number for number, cell in enumerate(grid.cells) if cell.path(directory) not in kept]:
+        steps, seconds = (sum(figures[number] for number in missing) for figures in (plan.sizes, plan.seconds))
+        about = f"to measure: {len(missing)} of {len(grid.cells)} cells, {steps:,} environment steps"
+        about += f": about {duration(seconds + afterwards)} on two cores with nothing else to do"
+        console.print(about, highlight=False, markup=False, soft_wrap=True)
 
-    with GridProgress(console, [cell.about for cell in grid.cells], plan.sizes) as progress:
+    names = [cell.about for cell in grid.cells]
+    with GridProgress(console, names, plan.sizes, plan.seconds, afterwards) as progress:
         for number, cell in enumerate(grid.cells):
             path = cell.path(directory)
             if path in kept:

@@ -140,7 +140,7 @@ EVERYTHING = ("grasp", "terrain", "terrain-planar")
 PRESETS = {
     preset.name: preset
     for preset in (
-        # Five minutes of two cores.
+        # Five minutes of two cores that have nothing else to do; `evaluation.expected` says how long any grid takes.
         Preset(
             "demo",
             families=("grasp", "terrain"),

@@ -13,15 +13,27 @@ LINE_EVERY_SECONDS = 60.0
 
 
 class GridProgress:
-    """cells: what each is called. steps: how many environment steps each takes, so that the time left can be told."""
+    """The time left follows from what each cell is expected to cost and from how long the costs so far took.
 
-    def __init__(self, console: Console, cells: Sequence[str], steps: Sequence[int]) -> None:
+    cells: what each is called. steps: how many environment steps each takes. costs: seconds, or any other unit; the
+    steps where there are none. afterwards: the cost of what comes after the last cell.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        cells: Sequence[str],
+        steps: Sequence[int],
+        costs: Sequence[float] | None = None,
+        afterwards: float = 0.0,
+    ) -> None:
         self._console = console
         self._cells, self._steps = list(cells), list(steps)
+        self._costs = list(steps if costs is None else costs)
         self._current, self._within = 0, 0
         self._begun, self._said = 0.0, 0.0
-        self._seconds, self._steps_done = 0.0, 0
-        self._left = sum(steps)
+        self._seconds, self._done = 0.0, 0.0  # of finished cells: how long they took, and their costs
+        self._left = sum(self._costs) + afterwards
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -31,7 +43,7 @@ class GridProgress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=max(self._left, 1))
+        self._task = self._bar.add_task("", total=self._left)
 
     def __enter__(self) -> GridProgress:
         self._bar.start()
@@ -42,8 +54,8 @@ class GridProgress:
 
     def kept(self, number: int) -> None:
         """The cell was finished by an earlier run."""
-        self._left -= self._steps[number]
-        self._bar.update(self._task, total=max(self._left + self._steps_done, 1))
+        self._left -= self._costs[number]
+        self._bar.update(self._task, total=self._left + self._done)
         self._say(number, "kept")
 
     def begin(self, number: int) -> None:
@@ -52,8 +64,8 @@ class GridProgress:
         self._bar.update(self._task, description=self._cells[number])
 
     def advance(self, steps: int) -> None:
-        self._bar.advance(self._task, steps)
         self._within += steps
+        self._bar.update(self._task, completed=self._done + self._cost_within())
         now = time.monotonic()
         unfinished = self._within < self._steps[self._current]
         if unfinished and not self._console.is_terminal and now >= self._said + LINE_EVERY_SECONDS:
@@ -65,16 +77,20 @@ class GridProgress:
         left = self._time_left()
         seconds = time.monotonic() - self._begun
         self._seconds += seconds
-        self._steps_done += self._within
-        self._left -= self._within
+        self._done += self._costs[self._current]
+        self._left -= self._costs[self._current]
         self._within = 0
         self._say(self._current, f"{outcome} ({duration(seconds)}{left})")
+
+    def _cost_within(self) -> float:
+        """Of the present cell, as far as it is."""
+        return self._costs[self._current] * self._within / max(self._steps[self._current], 1)
 
     def _time_left(self) -> str:
         """At the rate of all that was measured so far; nothing where that is all there is."""
         seconds = self._seconds + time.monotonic() - self._begun
-        left = self._left - self._within
-        return f", {duration(seconds / max(self._steps_done + self._within, 1) * left)} left" if left else ""
+        done, left = self._done + self._cost_within(), self._left - self._cost_within()
+        return f", {duration(seconds / done * left)} left" if left > 1e-9 * done > 0 else ""
 
     def _say(self, number: int, text: str) -> None:
         width = max(map(len, self._cells))

@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from envs.families import FAMILIES
 from evaluation import benchmark, grid
 from evaluation.benchmark import evaluate, run_benchmark
 from evaluation.grid import grid_of
+from evaluation.metrics import interquartile_mean
 from evaluation.presets import ARMS, PRESETS, Arm, LongBudget, Preset, find_preset
 from evaluation.summary import read_protocol, read_summary
 from evaluation.table import read_episodes, read_tasks
@@ -26,6 +28,8 @@ from training.files import LOCK, locked
 from training.loop import TrainConfig
 from training.run import make_run_config
 from training.train import train
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def small(**changes: Any) -> Preset:
@@ -280,9 +284,46 @@ def test_a_preset_narrowed_says_how_to_ask_for_it() -> None:
         find_preset("demo").narrowed(None, ["sac"])
 
 
+def test_what_is_planned_is_said_before_it_begins(tmp_path: Path) -> None:
+    first, *_ = run(small(), tmp_path / "out").splitlines()
+    cells = grid_of(small()).cells
+    assert first.startswith(f"to measure: {len(cells)} of {len(cells)} cells, ")
+    assert first.endswith(" on two cores with nothing else to do")
+    cells[0].path(tmp_path / "out").unlink()
+    again, *_ = run(small(), tmp_path / "out").splitlines()
+    assert again.startswith(f"to measure: 1 of {len(cells)} cells, ")
+    steps = [int(line.split()[6].replace(",", "")) for line in (first, again)]
+    assert 0 < steps[1] < steps[0]
+    assert " environment steps: about " not in run(small(), tmp_path / "out")
+
+
+def test_evaluate_has_a_scale_where_an_oracle_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # what is really shipped
+    console = silent()
+    summary = evaluate("rl2/terrain-planar", "test", 4, 1, tmp_path / "out", threads=1, console=console)
+    (result,) = summary.results
+    assert result.normalised
+    scores = {agent.agent: agent.final.score for agent in result.agents}
+    assert scores["random"] == pytest.approx(0.0, abs=1e-5)
+    assert scores["ppo-oracle"] == pytest.approx(1.0, abs=1e-5)
+    assert set(scores) == {"rl2", "random", "ppo-oracle"}
+    # The benchmark measured the same oracle on the same tasks from the same initial states.
+    there = read_episodes(ROOT / "results" / "benchmark" / "episodes.csv.gz")
+    key = ("terrain-planar", "test", "ppo-oracle", 0)
+    rows = [row for row in there if (row.family, row.split, row.agent, row.seed) == key]
+    by_task = [np.mean([row.episode_return for row in rows if row.task == task]) for task in range(4)]
+    oracle = next(agent for agent in result.agents if agent.agent == "ppo-oracle")
+    assert oracle.final.episode_return == pytest.approx(interquartile_mean(np.array([by_task]))[()], rel=0.05)
+    assert isinstance(console.file, StringIO)
+    assert "scores are returns" not in console.file.getvalue()
+
+
 def test_evaluate_one_run(tmp_path: Path, shipped: Path) -> None:
     reference = shipped / "checkpoints" / "probe" / "probe"
-    summary = evaluate(reference, "ood", 4, 6, tmp_path / "out", threads=1, console=silent())
+    console = silent()
+    summary = evaluate(reference, "ood", 4, 6, tmp_path / "out", threads=1, console=console)
+    assert isinstance(console.file, StringIO)
+    assert "scores are returns: no oracle of probe is shipped" in console.file.getvalue()
     (result,) = summary.results
     assert (result.family, result.split, result.normalised) == ("probe", "ood", False)
     (agent,) = result.agents
