@@ -184,7 +184,7 @@ def _measure(plan: _Plan, directory: Path, threads: int, console: Console, after
     kept = _finished(grid, directory)
     write_tasks(directory / TASKS_FILE, tasks)
     if missing := [number for number, cell in enumerate(grid.cells) if cell.path(directory) not in kept]:
-        steps, seconds = (sum(figures[number] for number in missing) for figures in (plan.sizes, plan.seconds))
+        steps, seconds = sum(plan.sizes[n] for n in missing), sum(plan.seconds[n] for n in missing)
         about = f"to measure: {len(missing)} of {len(grid.cells)} cells, {steps:,} environment steps"
         about += f": about {duration(seconds + afterwards)} on two cores with nothing else to do"
         console.print(about, highlight=False, markup=False, soft_wrap=True)

@@ -177,7 +177,7 @@ def _as_meant(kind: Any, value: Any) -> Any:
 
 def _refuse_misplaced(data: Mapping[str, Any], where: str) -> None:
     """Raise `UserError` for a setting at the top level, or in the table of the others, with the name of its own."""
-    tables = {"train": TrainConfig}
+    tables: dict[str, Any] = {"train": TrainConfig}
     if data.get("agent") in catalogue.TRAINABLE:
         tables["agent_config"] = catalogue.agent_class(data["agent"]).config_type
     known = {table: {field.name for field in dataclasses.fields(kind)} for table, kind in tables.items()}
