@@ -119,8 +119,9 @@ def act(model: stable_baselines3.PPO, obs: Tensor, explore: bool, generator: tor
 def update(
     model: stable_baselines3.PPO, data: Trajectories, generator: torch.Generator, progress: float = 0.0
 ) -> dict[str, float]:
-    """stable-baselines3's own update on one round. The horizon's end bootstraps from the value of `final_obs`.
+    """stable-baselines3's own update on one round.
 
+    The horizon is the end of what counts, as it is for the meta-learners: nothing bootstraps from `final_obs`.
     progress: the share of the training that is over, by which the library's schedules go.
     """
     steps = len(data.obs)
@@ -149,9 +150,7 @@ def update(
             flat["log_prob"][t],
         )
         begins = flat["terminated"][t].numpy().astype(np.float32)
-    with torch.no_grad():
-        last_value = model.policy.predict_values(data.final_obs.reshape(columns, -1)).flatten()
-    buffer.compute_returns_and_advantage(last_value, flat["terminated"][-1].numpy())
+    buffer.compute_returns_and_advantage(torch.zeros(columns), np.ones(columns, dtype=bool))
     model.rollout_buffer = buffer
     model._current_progress_remaining = 1.0 - progress
     with _global_numpy_seed(_draw_seed(generator)):
