@@ -119,7 +119,7 @@ def act(model: stable_baselines3.PPO, obs: Tensor, explore: bool, generator: tor
 def update(
     model: stable_baselines3.PPO, data: Trajectories, generator: torch.Generator, progress: float = 0.0
 ) -> dict[str, float]:
-    """stable-baselines3's own update on one round.
+    """stable-baselines3's own update on the steps of one round that were really taken.
 
     The horizon is the end of what counts, as it is for the meta-learners: nothing bootstraps from `final_obs`.
     progress: the share of the training that is over, by which the library's schedules go.
@@ -151,7 +151,7 @@ def update(
         )
         begins = flat["terminated"][t].numpy().astype(np.float32)
     buffer.compute_returns_and_advantage(torch.zeros(columns), np.ones(columns, dtype=bool))
-    model.rollout_buffer = buffer
+    model.rollout_buffer = _taken(buffer, data.valid)
     model._current_progress_remaining = 1.0 - progress
     with _global_numpy_seed(_draw_seed(generator)):
         model.train()
@@ -160,6 +160,15 @@ def update(
     model.rollout_buffer = None  # type: ignore[assignment]  # a copied model need not carry its data along
     metrics["train/value_mean"] = float(masked_mean(data.value, data.valid))
     return metrics
+
+
+def _taken(buffer: RolloutBuffer, valid: Tensor) -> RolloutBuffer:
+    """The buffer, laid out as its own `get` does, without the steps of frozen environments. valid: [T, ...]."""
+    rows = valid.reshape(len(valid), -1).T.flatten().numpy()  # environments first
+    for name in ("observations", "actions", "values", "log_probs", "advantages", "returns"):
+        setattr(buffer, name, buffer.swap_and_flatten(getattr(buffer, name))[rows])
+    buffer.buffer_size, buffer.n_envs, buffer.generator_ready = int(rows.sum()), 1, True
+    return buffer
 
 
 def is_finite(model: stable_baselines3.PPO) -> bool:

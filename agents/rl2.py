@@ -246,14 +246,25 @@ class RL2:
             _, states = self.policy(inputs, torch.zeros(inputs.shape[1], self.config.hidden_size))
         return torch.cat([inputs, states, features.expand(len(inputs), -1, -1)], dim=-1)
 
-    def advantages(self, trial: Trajectories, values: Tensor) -> Tensor:
-        """[L, K, E] in units of the critic; they run over the episodes of the trial and stop at its end."""
-        scale = 1.0 - self.config.discount
-        nothing = torch.zeros_like(trial.reward[0])
-        never = torch.zeros_like(trial.terminated)
-        return generalized_advantages(
-            trial.reward * scale, values, nothing, never, self.config.discount, self.config.gae_lambda
+    def advantages(self, trial: Trajectories, values: Tensor, valid: Tensor) -> Tensor:
+        """[L, K, E] in units of the critic; they run over the episodes of the trial and stop at its end.
+
+        valid [L, K, E]: the steps that were taken. An episode's last one is followed by the first of the next episode;
+        the frozen ones between them have no advantage, and their values, which are never fitted, count for nothing.
+        """
+        # Each environment's taken steps first, in their order; then nothing is earned and nothing is expected.
+        order = (~valid).to(torch.uint8).argsort(dim=0, stable=True)
+        rest = ~valid.gather(0, order)
+        reward, values = (part.gather(0, order).masked_fill(rest, 0.0) for part in (trial.reward, values))
+        advantage = generalized_advantages(
+            reward * (1.0 - self.config.discount),
+            values,
+            torch.zeros_like(reward[0]),
+            torch.zeros_like(rest),
+            self.config.discount,
+            self.config.gae_lambda,
         )
+        return torch.empty_like(advantage).scatter(0, order, advantage)
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator, progress: float = 0.0) -> dict[str, float]:
         left = 1 - (1 - self.config.anneal_to) * progress
@@ -263,7 +274,7 @@ class RL2:
         known = self.known_to_critic(trial)
         with torch.no_grad():
             value = self.critic(known).reshape(trial.reward.shape)
-        advantage = self.advantages(trial, value)
+        advantage = self.advantages(trial, value, valid)
         target = advantage + value
         explained = 1 - advantage[valid].var() / target[valid].var().clamp(min=1e-8)
         value_loss = self._fit_critic(known[valid.flatten(1)], target[valid], generator)

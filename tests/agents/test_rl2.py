@@ -11,6 +11,7 @@ from probes import ProbeFamily
 from torch import nn
 
 from agents import gaussian_policy
+from agents.advantages import generalized_advantages
 from agents.agent import Sizes, Trajectories, Transition, concatenate
 from agents.rl2 import RL2, RL2Config, RL2Memory
 from envs.simulation import TaskBatch
@@ -129,15 +130,39 @@ def test_advantages_cross_episodes_and_stop_at_the_end_of_the_trial(agent: RL2) 
     trial = concatenate(rounds)
     later = trial.reward.clone()
     later[-1] += 5.0
-    values = values_of(agent, trial)
-    changed = agent.advantages(Trajectories(**{**trial.__dict__, "reward": later}), values)
-    difference = changed - agent.advantages(trial, values)
+    values, everything = values_of(agent, trial), torch.ones_like(trial.terminated)
+    changed = agent.advantages(Trajectories(**{**trial.__dict__, "reward": later}), values, everything)
+    difference = changed - agent.advantages(trial, values, everything)
     assert (difference[0] > 0).all()  # a reward of the last episode is credited to the first
     decay = (agent.config.discount * agent.config.gae_lambda) ** (len(later) - 1)
     assert torch.allclose(difference[0], torch.full((K, E), 5.0 * (1 - agent.config.discount) * decay), rtol=1e-3)
     # Nothing follows the last step: A = r - V.
     scale = 1 - agent.config.discount
-    assert torch.allclose(agent.advantages(trial, values)[-1], trial.reward[-1] * scale - values[-1], atol=1e-6)
+    assert torch.allclose(
+        agent.advantages(trial, values, everything)[-1], trial.reward[-1] * scale - values[-1], atol=1e-6
+    )
+
+
+def test_frozen_steps_take_no_part_in_advantages(agent: RL2) -> None:
+    """An episode that ends early is followed by the next one at once, whatever the values of frozen steps are."""
+    rounds, _ = played_trial(agent)
+    terminated = torch.zeros_like(rounds[0].terminated)
+    terminated[2, 1, 0] = terminated[5, 1, 1] = terminated[-1, 2, 0] = True
+    trial = concatenate([replace(rounds[0], terminated=terminated), *rounds[1:-1], rounds[-1]])
+    valid = trial.valid_within(EPISODES)
+    trial = replace(trial, reward=torch.where(valid, trial.reward, 0.0))
+    values = values_of(agent, trial)
+    advantage = agent.advantages(trial, values, valid)
+    for wrong in (9.0, float("nan")):
+        assert torch.equal(advantage, agent.advantages(trial, torch.where(valid, values, wrong), valid))
+    assert (advantage[~valid] == 0).all()
+    for k, e, length in ((0, 0, 30), (1, 0, 23), (1, 1, 26), (2, 0, 30)):
+        taken = valid[:, k, e]
+        assert int(taken.sum()) == length
+        reward = trial.reward[taken, k, e] * (1 - agent.config.discount)
+        never = torch.zeros(length, dtype=torch.bool)
+        alone = generalized_advantages(reward, values[taken, k, e], torch.zeros(()), never, 0.99, 0.95)
+        assert torch.equal(advantage[taken, k, e], alone)
 
 
 def test_only_the_critic_is_told_the_task(agent: RL2) -> None:
@@ -202,7 +227,7 @@ def test_without_annealing_progress_changes_nothing(agent: RL2) -> None:
 def test_update_raises_the_likelihood_of_what_went_well(agent: RL2) -> None:
     rounds, _ = played_trial(agent)
     trial = concatenate(rounds)
-    advantage = agent.advantages(trial, values_of(agent, trial)).reshape(-1, K * E)
+    advantage = agent.advantages(trial, values_of(agent, trial), trial.valid_within(EPISODES)).reshape(-1, K * E)
     before = replayed_log_prob(agent, trial)
     metrics = agent.update(rounds, torch.Generator().manual_seed(0))
     change = replayed_log_prob(agent, trial) - before
