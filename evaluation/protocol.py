@@ -3,7 +3,7 @@
 Every agent meets the same tasks, from the same initial states, with the same budget of steps on each, exploration
 included. It plays rounds of episodes and adapts after each. Before the first round and between rounds a *probe*
 measures the policy as adapted so far: it plays from initial states of its own, the same for all agents, and whatever
-memory comes of it is thrown away.
+memory comes of it is thrown away. An agent or a memory that is not bit for bit as before the probe ends the evaluation.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from envs.errors import UserError
 from envs.simulation import TaskBatch
 from envs.task import SPLITS, Split, Task, TaskFamily
 from evaluation.table import Episode
+from evaluation.unchanged import unchanged
 from training.collect import collect
 from training.loop import torch_threads
 
@@ -113,6 +114,8 @@ def adapt_to_tasks(
     make_batch, watch: for films (`evaluation.recording`). The tasks are simulated in what `make_batch` builds from the
         arguments of `TaskBatch`; `watch` gets each row and its environment, while the batch still holds that episode.
     generator: of the noise of adaptation, in place of the one that follows from `seed` and `first`.
+
+    Raises `UserError` where a probe changed the agent or its memory, for then it would have been taught for nothing.
     """
     k, e = len(tasks), agent.episodes_per_round
     rounds = budget.rounds(e, family.horizon)
@@ -143,14 +146,16 @@ def adapt_to_tasks(
     def probe(number: int) -> None:
         # Probes have noise of their own, so that adaptation draws the same numbers whether it is watched or not.
         adaptation_state = generator.get_state()
-        generator.manual_seed(_entropy(seed, 1 + number, *part))
-        for begin in range(0, budget.probe_episodes, e):
-            data, _ = _play(agent, memory, batch, budget, PROBE_EPISODE + begin, budget.explore_probes)
-            for task in range(k):
-                for i in range(min(e, budget.probe_episodes - begin)):
-                    add("probe", number, task, i, int(spent[task]), data)
-            progress(batch.size * family.horizon)
-        generator.set_state(adaptation_state)
+        cell = f"{name} on {family.name}/{split}, seed {seed}, tasks {first} to {first + k - 1}, episode {number}"
+        with unchanged(agent, memory, cell):
+            generator.manual_seed(_entropy(seed, 1 + number, *part))
+            for begin in range(0, budget.probe_episodes, e):
+                data, _ = _play(agent, memory, batch, budget, PROBE_EPISODE + begin, budget.explore_probes)
+                for task in range(k):
+                    for i in range(min(e, budget.probe_episodes - begin)):
+                        add("probe", number, task, i, int(spent[task]), data)
+                progress(batch.size * family.horizon)
+            generator.set_state(adaptation_state)
 
     with torch_threads(1):  # the networks of one episode are too small to share out
         probe(0)

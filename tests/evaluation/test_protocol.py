@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,13 +34,14 @@ class Memory:
 class PartialSolver:
     """Is told the goals; drives to those of tasks 0 .. solved - 1 and away from all others.
 
+    `watch` is called with the initial positions [K, E] of each round.
     Environments [k, e] of `faults` output NaN at that step of every episode in a round, which ends the episode there.
     """
 
     solved: int
     episodes_per_round: int = 1
     faults: dict[tuple[int, int], int] = field(default_factory=dict)
-    starts: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    watch: Callable[[np.ndarray], object] = np.size
     name = "solver"
     privileged = True
 
@@ -48,7 +50,7 @@ class PartialSolver:
 
     def act(self, memory: Memory, obs: Tensor, explore: bool) -> tuple[Decision, Memory]:
         if memory.step == 0:
-            self.starts.append((memory.rounds, obs[..., 0].numpy().copy()))
+            self.watch(obs[..., 0].numpy().copy())
         action = torch.clamp(5.0 * (obs[..., 3:] - obs[..., :1]), -1.0, 1.0)
         action[self.solved :] = -torch.sign(obs[self.solved :, :, 3:])
         for (k, e), step in self.faults.items():
@@ -119,15 +121,16 @@ def test_probes_teach_nothing(explore_probes: bool) -> None:
 
 def test_initial_states_are_the_same_for_every_agent() -> None:
     budget = Budget(episodes=4, probe_episodes=4, task_seed=5)
-    one, four = PartialSolver(5), PartialSolver(0, episodes_per_round=4)
-    play(one, budget)
-    play(four, budget)
+    of_one: list[np.ndarray] = []
+    of_four: list[np.ndarray] = []
+    play(PartialSolver(5, watch=of_one.append), budget)
+    play(PartialSolver(0, episodes_per_round=4, watch=of_four.append), budget)
     # Agent `one`: probe of 4 episodes one by one, then adapt and probe in turn. Agent `four`: probe, adapt, probe.
-    probes_of_one = np.concatenate([start for _, start in one.starts[:4]], axis=1)
-    adapt_of_one = np.concatenate([one.starts[4 + 5 * episode][1] for episode in range(4)], axis=1)
-    assert (probes_of_one == four.starts[0][1]).all()
-    assert (adapt_of_one == four.starts[1][1]).all()
-    assert (four.starts[2][1] == four.starts[0][1]).all()  # every probe of a run, too
+    probes_of_one = np.concatenate(of_one[:4], axis=1)
+    adapt_of_one = np.concatenate([of_one[4 + 5 * episode] for episode in range(4)], axis=1)
+    assert (probes_of_one == of_four[0]).all()
+    assert (adapt_of_one == of_four[1]).all()
+    assert (of_four[2] == of_four[0]).all()  # every probe of a run, too
     assert len(np.unique(np.concatenate([probes_of_one, adapt_of_one]))) == 2 * 4 * 5
 
 
