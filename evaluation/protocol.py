@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from agents.agent import Agent, Trajectories
 from envs.errors import UserError
 from envs.simulation import TaskBatch
 from envs.task import SPLITS, Split, Task, TaskFamily
-from evaluation.table import Episode
+from evaluation.table import Episode, Role
 from evaluation.unchanged import unchanged
 from training.collect import collect
 from training.loop import torch_threads
@@ -126,7 +126,7 @@ def adapt_to_tasks(
     spent = np.zeros(k, dtype=np.int64)
     played: list[Episode] = []
 
-    def add(role: Literal["adapt", "probe"], number: int, task: int, i: int, steps: int, data: Trajectories) -> None:
+    def add(role: Role, number: int, task: int, i: int, steps: int, data: Trajectories, start: int = 0) -> None:
         row = Episode(
             family=family.name,
             version=family.version,
@@ -139,6 +139,7 @@ def adapt_to_tasks(
             env_steps=steps,
             episode_return=float(data.returns[task, i]),
             success=bool(data.success[task, i]),
+            start=start,
         )
         played.append(row)
         watch(row, task * e + i)
@@ -153,7 +154,7 @@ def adapt_to_tasks(
                 data, _ = _play(agent, memory, batch, budget, PROBE_EPISODE + begin, budget.explore_probes)
                 for task in range(k):
                     for i in range(min(e, budget.probe_episodes - begin)):
-                        add("probe", number, task, i, int(spent[task]), data)
+                        add("probe", number, task, i, int(spent[task]), data, start=begin + i)
                 progress(batch.size * family.horizon)
             generator.set_state(adaptation_state)
 

@@ -12,8 +12,9 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -46,10 +47,12 @@ COLUMNS = (
     "task",
     "episode",
     "role",
+    "start",
     "env_steps",
     "return",
     "success",
 )
+COLUMNS_WITHOUT_START = tuple(name for name in COLUMNS if name != "start")  # tables of earlier versions
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Episode:
     task: index of the task within the split's list in `tasks.json`; the same task for every agent and seed.
     episode: how many adaptation episodes of that task came before this one, so a probe has the number of the adaptation
         episode that follows it. Several probe rows of one number are the same policy from several initial states.
+    start: which of a probe's initial states: one number is one state, in every probe of that task and for every agent.
+        0 in an adaptation episode, whose initial state belongs to the number of the episode.
     role: `adapt`, the agent learns from it; `probe`, it measures the policy as adapted so far, costs nothing and
         teaches nothing.
     env_steps: control steps spent on that task before this episode began, as counted by the environment.
@@ -79,11 +84,13 @@ class Episode:
     env_steps: int
     episode_return: float
     success: bool
+    start: int = 0
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """Rows are sorted by this; those that are equal in it keep the order in which they were played."""
-        return (self.family, self.split, self.agent, self.seed, self.task, self.episode, self.role == "adapt")
+        """Rows are sorted by this, and no two of a table are equal in it."""
+        adapts = self.role == "adapt"
+        return (self.family, self.split, self.agent, self.seed, self.task, self.episode, adapts, self.start)
 
 
 def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
@@ -99,6 +106,7 @@ def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
             row.task,
             row.episode,
             row.role,
+            row.start,
             row.env_steps,
         )
         result = repr(round(row.episode_return, RETURN_DIGITS))
@@ -115,17 +123,33 @@ def find_episodes(directory: Path) -> Path:
 def read_episodes(path: Path) -> list[Episode]:
     """The rows of a table, compressed where its name ends in `.gz`.
 
+    A table without the column `start` is read as well: its probes of one policy stand in the order of their starts.
     Raises `UserError` where it does not match its sum, or names the line and the column of the first value that cannot
-    be.
+    be, or the lines of an episode that stands there twice.
     """
     text = _decoded(path, read_checked(path))
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         header = tuple(next(reader, ()))
-        if header != COLUMNS:
+        if header not in (COLUMNS, COLUMNS_WITHOUT_START):
             got = ",".join(header)[:200] or "nothing"
             raise UserError(f"{path}, line 1: the columns must be {','.join(COLUMNS)}, got {got}")
-        episodes = [_episode(path, reader.line_num, values) for values in reader]
+        lines: dict[tuple[Any, ...], int] = {}
+        probes: Counter[tuple[Any, ...]] = Counter()
+        episodes = []
+        for values in reader:
+            row = _episode(path, reader.line_num, header, values)
+            key = row.order
+            if header != COLUMNS and row.role == "probe":
+                probes[key] += 1
+                row = replace(row, start=probes[key] - 1)
+                key = row.order
+            if (line := lines.setdefault(key, reader.line_num)) != reader.line_num:
+                raise UserError(
+                    f"{path}, line {reader.line_num}: the {row.role} episode of line {line} once more: the same agent,"
+                    " seed, task, episode and start"
+                )
+            episodes.append(row)
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
     if not episodes:
@@ -133,10 +157,10 @@ def read_episodes(path: Path) -> list[Episode]:
     return episodes
 
 
-def _episode(path: Path, line: int, values: list[str]) -> Episode:
-    if len(values) != len(COLUMNS):
-        raise UserError(f"{path}, line {line}: {len(COLUMNS)} columns expected, got {len(values)}")
-    cells = dict(zip(COLUMNS, values, strict=True))
+def _episode(path: Path, line: int, columns: Sequence[str], values: list[str]) -> Episode:
+    if len(values) != len(columns):
+        raise UserError(f"{path}, line {line}: {len(columns)} columns expected, got {len(values)}")
+    cells = dict(zip(columns, values, strict=True))
 
     def refuse(column: str, right: str) -> UserError:
         return UserError(f"{path}, line {line}, column '{column}': must be {right}, got '{cells[column][:80]}'")
@@ -178,6 +202,7 @@ def _episode(path: Path, line: int, values: list[str]) -> Episode:
         env_steps=count("env_steps"),
         episode_return=episode_return,
         success=one_of("success", ("0", "1")) == "1",
+        start=count("start") if "start" in cells else 0,
     )
 
 

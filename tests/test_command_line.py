@@ -361,7 +361,7 @@ def test_train_resume_evaluate_report(capsys: pytest.CaptureFixture[str], tmp_pa
     assert call(capsys, *evaluate)[0] == 0
     table = (results / "episodes.csv").read_bytes()
     header, *rows = table.decode().splitlines()
-    assert header == "family,version,split,agent,seed,task,episode,role,env_steps,return,success"
+    assert header == "family,version,split,agent,seed,task,episode,role,start,env_steps,return,success"
     assert {row.split(",")[7] for row in rows} == {"adapt", "probe"}
 
     summary = (results / "summary.json").read_bytes()

@@ -82,6 +82,8 @@ def test_an_agent_that_solves_m_of_n_tasks_scores_m_of_n(solved: int, tasks: int
     # Unsolved tasks may end early, all at different times: short episodes must not count more often than long ones.
     agent.faults = {(k, e): k + e for k in range(solved, tasks) for e in range(episodes_per_round)}
     rows = play(agent, Budget(episodes=6, probe_episodes=4), tasks)
+    assert len({row.order for row in rows}) == len(rows)
+    assert {row.start for row in of(rows, "probe")} == {0, 1, 2, 3}
     for role, count in (("adapt", 6), ("probe", 4 * (1 + 6 // episodes_per_round))):
         chosen = of(rows, role)
         assert Counter(row.task for row in chosen) == dict.fromkeys(range(tasks), count)

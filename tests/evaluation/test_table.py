@@ -12,8 +12,8 @@ from envs.errors import UserError
 from evaluation.table import COLUMNS, Episode, find_episodes, read_episodes, read_tasks, write_episodes, write_tasks
 
 ROW = Episode("grasp", "1", "test", "maml", 0, 3, 2, "adapt", 120, 1.25, True)
-LINE = "grasp,1,test,maml,0,3,2,adapt,120,1.25,1"
-HEADER = "family,version,split,agent,seed,task,episode,role,env_steps,return,success"
+LINE = "grasp,1,test,maml,0,3,2,adapt,0,120,1.25,1"
+HEADER = "family,version,split,agent,seed,task,episode,role,start,env_steps,return,success"
 
 
 def test_the_table_is_as_documented(tmp_path: Path) -> None:
@@ -24,19 +24,19 @@ def test_the_table_is_as_documented(tmp_path: Path) -> None:
 
 
 def test_rows_are_sorted_and_probes_stand_before_the_episode_that_follows(tmp_path: Path) -> None:
-    def row(agent: str, task: int, episode: int, role: str, result: float) -> Episode:
-        return Episode("grasp", "1", "test", agent, 0, task, episode, role, 0, result, False)  # type: ignore[arg-type]
+    def row(agent: str, task: int, episode: int, role: str, result: float, start: int = 0) -> Episode:
+        return Episode("grasp", "1", "test", agent, 0, task, episode, role, 0, result, False, start)  # type: ignore[arg-type]
 
     rows = [
         row("rl2", 10, 0, "probe", 5.0),
         row("rl2", 2, 10, "probe", 4.0),
         row("rl2", 2, 0, "adapt", 3.0),
+        row("rl2", 2, 0, "probe", 1.0, start=1),
         row("rl2", 2, 0, "probe", 2.0),
-        row("rl2", 2, 0, "probe", 1.0),
         row("maml", 99, 0, "probe", 0.0),
     ]
     write_episodes(tmp_path / "episodes.csv", rows)
-    # 2 before 10 as numbers; two probes of one policy in the order in which they were played.
+    # 2 before 10 as numbers; two probes of one policy in the order of their starts.
     assert [row.episode_return for row in read_episodes(tmp_path / "episodes.csv")] == [0.0, 2.0, 1.0, 3.0, 4.0, 5.0]
 
 
@@ -49,6 +49,7 @@ def test_rows_are_sorted_and_probes_stand_before_the_episode_that_follows(tmp_pa
         ("task", "1.0", "a whole number of 0 or more"),
         ("episode", "1_0", "a whole number of 0 or more"),
         ("role", "Probe", "one of adapt, probe"),
+        ("start", "", "a whole number of 0 or more"),
         ("env_steps", "", "a whole number of 0 or more"),
         ("return", "many", "a number"),
         ("return", "nan", "a finite number"),
@@ -72,13 +73,46 @@ def test_a_wrong_value_is_named_with_its_place(tmp_path: Path, column: str, valu
         ("", "line 1: the columns must be family,version"),
         (HEADER.replace("role,", "") + "\n", "line 1: the columns must be family,version"),
         (HEADER + "\n", "has no rows"),
-        (f"{HEADER}\n{LINE}\n{LINE[:-10]}", "line 3: 11 columns expected, got 9"),
+        (f"{HEADER}\n{LINE}\n{LINE[:-10]}", "line 3: 12 columns expected, got 10"),
     ],
 )
 def test_a_broken_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "episodes.csv"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
+        read_episodes(path)
+
+
+def test_an_episode_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    path, probe = tmp_path / "episodes.csv", LINE.replace("adapt,0", "probe,1")
+    for line in (LINE, probe):
+        path.write_text("\n".join([HEADER, line, LINE.replace("maml", "rl2"), line.replace("1.25", "1.5")]) + "\n")
+        role = line.split(",")[COLUMNS.index("role")]
+        with pytest.raises(UserError, match=f"line 4: the {role} episode of line 2 once more"):
+            read_episodes(path)
+
+
+def test_tables_without_starts_are_read_and_probes_numbered_in_their_order(tmp_path: Path) -> None:
+    """As earlier versions wrote them."""
+    path, old = tmp_path / "episodes.csv", LINE.replace("adapt,0", "adapt")
+    header = HEADER.replace("start,", "")
+    probes = [old.replace("adapt", "probe").replace("1.25", f"{result}") for result in (3.0, 1.0, 2.0)]
+    other = probes[0].replace("maml", "rl2")
+    path.write_text("\n".join([header, *probes[:2], old, other, probes[2]]) + "\n")
+    rows = read_episodes(path)
+    assert [(row.agent, row.role, row.start, row.episode_return) for row in rows] == [
+        ("maml", "probe", 0, 3.0),
+        ("maml", "probe", 1, 1.0),
+        ("maml", "adapt", 0, 1.25),
+        ("rl2", "probe", 0, 3.0),
+        ("maml", "probe", 2, 2.0),
+    ]
+    write_episodes(path, rows)
+    assert path.read_text().startswith(HEADER)
+    assert sorted(read_episodes(path), key=lambda row: row.order) == sorted(rows, key=lambda row: row.order)
+    (tmp_path / "SHA256SUMS").unlink()
+    path.write_text("\n".join([header, old, old]) + "\n")
+    with pytest.raises(UserError, match="line 3: the adapt episode of line 2 once more"):
         read_episodes(path)
 
 
