@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from agents import gaussian_policy
 from agents.advantages import generalized_advantages, masked_mean, normalised
 from agents.agent import Decision, Sizes, Trajectories, Transition, concatenate
+from agents.beginnings import best_beginning, next_beginning
 from agents.optimiser_state import adam_state, load_adam_state, load_tensors
 from agents.recurrent_networks import Critic, RecurrentPolicy, initialise
 from envs.errors import check_range
@@ -90,9 +91,12 @@ class RL2Memory:
     """What the network carries from step to step, and the beginnings that it may come back to. N = K * E trials.
 
     hidden [N, H]; the last action [N, A], scaled reward [N, 1], done [N, 1], zero at a trial's start. starts
-    [N, S, H + A + 2]: these four as each of the trial's S episodes so far began; earned, played [N, S]: the sum of the
-    returns of the episodes that began so, and their number; start [N]: with which of them the present one began.
-    chosen: the trial is over, and they were chosen.
+    [N, S, H + A + 2]: these four as each of the trial's S episodes so far began; trial [N, S or S - 1]: the returns of
+    those that are over.
+
+    After the trial (chosen): earned, played [N, S]: sum of the returns of the episodes since, and their number, by how
+    they began; start, best [N]: with which of the beginnings the present episode begins, and begins where nothing is
+    learned from it; begins: it has not begun.
     """
 
     hidden: Tensor
@@ -101,10 +105,13 @@ class RL2Memory:
     done: Tensor
     generator: torch.Generator
     starts: Tensor
+    trial: Tensor
     earned: Tensor
     played: Tensor
     start: Tensor
+    best: Tensor
     chosen: bool = False
+    begins: bool = False
 
 
 class RL2:
@@ -144,9 +151,11 @@ class RL2:
             done,
             generator,
             starts=nothing.unsqueeze(1),
-            earned=torch.zeros(n, 1),
-            played=torch.zeros(n, 1),
+            trial=torch.zeros(n, 0),
+            earned=torch.zeros(n, self.config.episodes_per_trial),
+            played=torch.zeros(n, self.config.episodes_per_trial),
             start=torch.zeros(n, dtype=torch.long),
+            best=torch.zeros(n, dtype=torch.long),
         )
 
     def _parts(self, start: Tensor) -> tuple[Tensor, ...]:
@@ -155,6 +164,8 @@ class RL2:
 
     def act(self, memory: RL2Memory, obs: Tensor, explore: bool) -> tuple[Decision, RL2Memory]:
         k, e = obs.shape[:2]
+        if memory.begins and not explore:
+            memory = self._beginning(memory, memory.best)
         inputs = torch.cat([obs.reshape(k * e, -1), memory.action, memory.reward, memory.done], dim=-1)
         with torch.no_grad():
             mean, hidden = self.policy.step(inputs, memory.hidden)
@@ -162,8 +173,8 @@ class RL2:
             explore = explore and not memory.chosen
             action = gaussian_policy.sample(mean, log_std, memory.generator) if explore else mean
             log_prob = gaussian_policy.log_prob(mean, log_std, action)
-        value = torch.zeros(k, e)  # the critic speaks up when the trial is over
-        return Decision(action.reshape(k, e, -1), log_prob.reshape(k, e), value), replace(memory, hidden=hidden)
+        decision = Decision(action.reshape(k, e, -1), log_prob.reshape(k, e), torch.zeros(k, e))  # `update` has values
+        return decision, replace(memory, hidden=hidden, begins=False)
 
     def observe(self, memory: RL2Memory, transition: Transition) -> RL2Memory:
         n = len(memory.hidden)
@@ -177,37 +188,29 @@ class RL2:
     def adapt(self, memory: RL2Memory, trajectories: Trajectories) -> RL2Memory:
         """Go on to the next episode: the memory took everything in step by step.
 
-        Beyond the trial's length in training the network has never been. There, each further episode begins with that
-        of the memories with which the trial's episodes began that has earned most, in the mean of its episodes so far
-        (of equals with the latest), and acts without noise. So what was found and lost again is come back to, and what
-        earned by luck is found out.
+        Beyond the trial's length in training the network has never been. There, each further episode begins with one
+        of the memories with which the trial's episodes began (`agents.beginnings`) and acts without noise. So what was
+        found and lost again is come back to, and what earned by luck is found out. An episode that nothing is learned
+        from begins with the best one.
         """
-        n, count = memory.earned.shape
-        this = nn.functional.one_hot(memory.start, count)  # [N, S]
-        earned = memory.earned + this * trajectories.returns.reshape(n, 1)
-        played = memory.played + this
+        n, count = memory.starts.shape[:2]
+        returns = trajectories.returns.reshape(n, 1)
+        if memory.chosen:
+            this = nn.functional.one_hot(memory.start, count)  # [N, S]
+            memory = replace(memory, earned=memory.earned + this * returns, played=memory.played + this)
+        else:
+            memory = replace(memory, trial=torch.cat([memory.trial, returns], dim=1))
         if count < self.config.episodes_per_trial:
             now = torch.cat([memory.hidden, memory.action, memory.reward, memory.done], dim=-1)
-            return replace(
-                memory,
-                starts=torch.cat([memory.starts, now.unsqueeze(1)], dim=1),
-                earned=nn.functional.pad(earned, (0, 1)),
-                played=nn.functional.pad(played, (0, 1)),
-                start=torch.full_like(memory.start, count),
-            )
-        best = count - 1 - (earned / played).flip(1).argmax(1)
-        hidden, action, reward, done = self._parts(memory.starts[torch.arange(n), best])
-        return replace(
-            memory,
-            hidden=hidden,
-            action=action,
-            reward=reward,
-            done=done,
-            earned=earned,
-            played=played,
-            start=best,
-            chosen=True,
-        )
+            return replace(memory, starts=torch.cat([memory.starts, now.unsqueeze(1)], dim=1))
+        known = (memory.trial, memory.earned, memory.played)
+        memory = replace(memory, start=next_beginning(*known), best=best_beginning(*known), chosen=True, begins=True)
+        return self._beginning(memory, memory.start)
+
+    def _beginning(self, memory: RL2Memory, which: Tensor) -> RL2Memory:
+        """The memory with the beginnings `which` [N] in place of what the network carries."""
+        hidden, action, reward, done = self._parts(memory.starts[torch.arange(len(which)), which])
+        return replace(memory, hidden=hidden, action=action, reward=reward, done=done)
 
     def _log_std(self) -> Tensor:
         return self.policy.log_std.clamp(min=gaussian_policy.MIN_LOG_STD)

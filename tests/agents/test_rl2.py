@@ -13,6 +13,7 @@ from torch import nn
 from agents import gaussian_policy
 from agents.advantages import generalized_advantages
 from agents.agent import Sizes, Trajectories, Transition, concatenate
+from agents.beginnings import best_beginning, next_beginning
 from agents.rl2 import RL2, RL2Config, RL2Memory
 from envs.simulation import TaskBatch
 from training.collect import collect
@@ -236,27 +237,89 @@ def test_update_raises_the_likelihood_of_what_went_well(agent: RL2) -> None:
     assert metrics["train/approx_kl"] < 0.2
 
 
-def test_beyond_the_trials_length_the_beginning_that_earned_most_is_come_back_to(agent: RL2) -> None:
-    """Each of the K * E trials chooses for itself, by the mean of what each beginning has earned so far."""
-    rounds, _ = played_trial(agent)
+def after_trial(agent: RL2, played: Trajectories, earned: torch.Tensor) -> tuple[RL2Memory, list[RL2Memory]]:
+    """The memory after a trial with these returns [K * E, EPISODES], and those with which its episodes began."""
+    memory, began = agent.fresh(K, E, torch.Generator().manual_seed(0)), []
+    for returns in earned.T:
+        began.append(memory)
+        memory = replace(memory, hidden=torch.rand(K * E, 16, generator=memory.generator))
+        memory = agent.adapt(memory, paying(played, returns))
+    return memory, began
+
+
+def test_after_the_trial_the_best_beginning_is_come_back_to(agent: RL2) -> None:
+    """Each of the K * E trials chooses for itself; the second episode tries the runner-up."""
+    (played, *_), _ = played_trial(agent)
     earned = torch.tensor(
         [[3.0, 1.0, 2.0], [1.0, 2.0, 2.0], [0.0, 5.0, 1.0], [1.0, 2.0, 4.0], [-3.0, -1.0, -2.0], [0, 0, 0]]
     )
-    expected = [0, 2, 1, 2, 1, 2]  # of equals the latest
-    memory, began = agent.fresh(K, E, torch.Generator().manual_seed(0)), []
-    for played in earned.T:
-        began.append(memory)
-        memory = replace(memory, hidden=torch.rand(K * E, 16, generator=memory.generator))
-        memory = agent.adapt(memory, paying(rounds[0], played))
-    assert memory.start.tolist() == expected
+    memory, began = after_trial(agent, played, earned)
+    assert memory.start.tolist() == [0, 2, 1, 2, 1, 2]  # of equals the latest
     for name in ("hidden", "action", "reward", "done"):
-        for trial, best in enumerate(expected):
+        for trial, best in enumerate(memory.start.tolist()):
             assert torch.equal(getattr(memory, name)[trial], getattr(began[best], name)[trial])
 
-    # The first trial's choice earns 0 where it had earned 3, a mean of 1.5: the third beginning, 2, is better now.
-    disappointed = agent.adapt(memory, paying(rounds[0], torch.tensor([0.0, 2.0, 5.0, 4.0, -1.0, 0.0])))
-    assert disappointed.start.tolist() == [2, *expected[1:]]
-    assert torch.equal(disappointed.hidden[0], began[2].hidden[0])
+    memory = agent.adapt(memory, paying(played, torch.tensor([0.0, 2.0, 5.0, 4.0, -1.0, 0.0])))
+    assert memory.best.tolist() == [2, 2, 1, 2, 1, 2]  # the first choice of the first trial disappointed
+    assert memory.start.tolist() == [2, 1, 2, 1, 2, 1]
+    memory = agent.adapt(memory, paying(played, torch.tensor([1.0, 3.0, 4.0, 4.0, -4.0, 1.0])))
+    assert memory.start.tolist() == memory.best.tolist() == [2, 1, 1, 2, 1, 1]  # of equals the latest
+
+
+def test_the_first_choice_does_not_lock_in(agent: RL2) -> None:
+    """Noise cost every beginning as much, and luck made the worse one look better. Without noise the other one wins."""
+    (played, *_), _ = played_trial(agent)
+    without_noise = torch.tensor([8.0, 10.0, 3.0])
+    memory, _ = after_trial(agent, played, torch.tensor([[6.0, 5.5, 1.0]]).repeat(K * E, 1))
+    choices = []
+    for _ in range(4):
+        choices.append(int(memory.start[0]))
+        memory = agent.adapt(memory, paying(played, without_noise[memory.start]))
+    assert choices == [0, 1, 1, 1]
+
+
+def test_what_is_not_learned_from_begins_with_the_best(agent: RL2) -> None:
+    """A trial of the runner-up is for learning; a probe shows the best that is known."""
+    (played, *_), _ = played_trial(agent)
+    memory, began = after_trial(agent, played, torch.tensor([[3.0, 2.0, 1.0]]).repeat(K * E, 1))
+    memory = agent.adapt(memory, paying(played, torch.full((K * E,), 3.0)))
+    obs = torch.ones(K, E, 3)
+    for explore, beginning in ((True, 1), (False, 0)):
+        expected = replace(began[beginning], chosen=True)
+        action, after = agent.act(memory, obs, explore)
+        same, _ = agent.act(expected, obs, explore)
+        assert torch.equal(action.action, same.action)
+        assert not after.begins  # the next step goes on from this one, whatever it is asked for
+        assert torch.equal(agent.act(after, obs, False)[0].action, agent.act(after, obs, True)[0].action)
+
+
+def test_rules_for_what_follows_a_trial_on_a_model_of_it() -> None:
+    """Four beginnings of different worth; noise costs all the same, and luck is in every episode.
+
+    The rule finds a better beginning than adding all returns up, which it replaced, and earns hardly less meanwhile.
+    """
+    draw = torch.Generator().manual_seed(0)
+    n, episodes = 4000, 6
+    worth = torch.randn(n, 4, generator=draw)
+    trial = worth - 1.0 + 0.7 * torch.randn(n, 4, generator=draw)
+    luck = 0.3 * torch.randn(episodes, n, generator=draw)
+    rows = torch.arange(n)
+
+    def mixed(trial: torch.Tensor, earned: torch.Tensor, played: torch.Tensor) -> torch.Tensor:
+        return 3 - ((trial + earned) / (1 + played)).flip(1).argmax(1)
+
+    found, income = {}, {}
+    for name, best, following in (("new", best_beginning, next_beginning), ("old", mixed, mixed)):
+        earned, played, paid = torch.zeros(n, 4), torch.zeros(n, 4), []
+        for episode in range(episodes):
+            start = following(trial, earned, played)
+            paid.append(worth[rows, start] + luck[episode])
+            earned[rows, start] += paid[-1]
+            played[rows, start] += 1
+        found[name] = float(worth[rows, best(trial, earned, played)].mean())
+        income[name] = float(torch.stack(paid).mean())
+    assert found["new"] > found["old"] + 0.08
+    assert income["new"] > income["old"] - 0.1
 
 
 def paying(played: Trajectories, returns: torch.Tensor) -> Trajectories:
