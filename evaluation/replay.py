@@ -146,7 +146,4 @@ def _cells(cells: Sequence[Cell], arm: str, split: Split) -> list[Cell]:
 
 def _shown(rows: Sequence[Episode], task: int) -> list[Episode]:
     """The rows of a task in their order, of each probe the first initial state."""
-    first: dict[tuple[int, str], Episode] = {}
-    for row in sorted((row for row in rows if row.task == task), key=lambda row: row.order):
-        first.setdefault((row.episode, row.role), row)
-    return list(first.values())
+    return sorted((row for row in rows if row.task == task and row.start == 0), key=lambda row: row.order)
