@@ -87,6 +87,10 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         done = bool(step.terminated[0]), bool(step.truncated[0])
         return clipped(self.family, step.observation)[0], float(step.reward[0]), *done, info
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: all but the open renderer, which a copy opens anew."""
+        return self.__dict__ | {"_renderer": None}
+
     def render(self) -> np.ndarray | None:
         """The task as it stands: uint8 [height, width, 3]; none without a render mode."""
         if self.render_mode is None:

@@ -62,6 +62,8 @@ class TaskBatch:
     episodes that a diverged simulation ended, or an action, control, observation or reward that was not finite (not
     those that the family ended); an initial state that is not finite ends the episode at once. `features` [K, F]
     describe the tasks; `privileged` appends them to every observation, for the oracle.
+
+    A deep copy or a pickle, taken at any moment, goes on with the same bits and shares nothing with the original.
     """
 
     def __init__(
@@ -94,17 +96,28 @@ class TaskBatch:
         repeat = self.num_episodes
         self.tasks = list(tasks)
         self.models = [self.family.model(task, self._visual) for task in tasks]
+        per_task = [self.family.constants(task, model) for task, model in zip(tasks, self.models, strict=True)]
+        constants = {
+            name: np.repeat(np.array([row[name] for row in per_task], dtype=np.float64), self.num_episodes, axis=0)
+            for name in per_task[0]
+        }
+        self._start_physics(constants)
+        self.features = np.stack([self.family.features(task) for task in tasks])
+        if self.privileged:
+            self._told = np.repeat(self.features, self.num_episodes, axis=0)
+        self._keys = [task.key for task in tasks]
+        self._frozen = np.zeros(self.size, dtype=bool)
+        self._success = np.zeros(self.size, dtype=bool)  # as of the last step that was not frozen
+
+    def _start_physics(self, constants: dict[str, np.ndarray]) -> None:
+        """A new batch over `models`, and the families' view of it."""
+        repeat = self.num_episodes
         self._batch = mujoco.batch.Batch(self.models[0], nsim=self.size, nthread=self._threads)
         if any(model is not self.models[0] for model in self.models):  # a family may give all tasks one model
             self._batch.set_models([model for model in self.models for _ in range(repeat)])
-        per_task = [self.family.constants(task, model) for task, model in zip(tasks, self.models, strict=True)]
-        constants = {
-            name: np.repeat(np.array([row[name] for row in per_task], dtype=np.float64), repeat, axis=0)
-            for name in per_task[0]
-        }
         bind = self._batch.bind
         self.sim = Simulation(
-            tasks=[task for task in tasks for _ in range(repeat)],
+            tasks=[task for task in self.tasks for _ in range(repeat)],
             constants=constants,
             qpos=bind("qpos"),
             qvel=bind("qvel"),
@@ -113,13 +126,27 @@ class TaskBatch:
             step=np.zeros(self.size, dtype=np.int64),
             scratch={},
         )
-        self.features = np.stack([self.family.features(task) for task in tasks])
-        if self.privileged:
-            self._told = np.repeat(self.features, repeat, axis=0)
-        self._keys = [task.key for task in tasks]
-        self._frozen = np.zeros(self.size, dtype=bool)
-        self._success = np.zeros(self.size, dtype=bool)  # as of the last step that was not frozen
         self._warnings = np.zeros(self.size, dtype=np.int64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: MuJoCo's batch cannot be copied, so the numbers in it stand for it."""
+        state = self.__dict__.copy()
+        del state["_batch"], state["sim"], state["_warnings"]
+        physics = {"state": self._batch.state, "sensordata": self.sim.sensordata, "step": self.sim.step}
+        return state | {"physics": physics, "constants": self.sim.constants, "scratch": self.sim.scratch}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from the moment of the copy, to the same bits; `models` need no compiling."""
+        physics, constants, scratch = (state.pop(name) for name in ("physics", "constants", "scratch"))
+        self.__dict__.update(state)
+        self._start_physics(constants)
+        self._batch.state[:] = physics["state"]
+        self.sim.step[:] = physics["step"]
+        self.sim.scratch.update(scratch)
+        sensordata = self.sim.sensordata
+        sensordata.flags.writeable = True  # MuJoCo locks what it computes itself, and has not computed anything yet
+        sensordata[:] = physics["sensordata"]
+        sensordata.flags.writeable = False
 
     @property
     def observation_size(self) -> int:

@@ -144,6 +144,10 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         success = {"success": step.success & mask, "_success": mask.copy()}
         return success | {"reward_terms": terms, "_reward_terms": mask.copy()}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: all but the open renderers, which a copy opens anew."""
+        return self.__dict__ | {"_renderers": []}
+
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One picture of each environment, uint8 [height, width, 3]; none without a render mode."""
         if self.render_mode is None:
