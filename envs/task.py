@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
+from functools import cache, cached_property
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
 
 import mujoco
 import numpy as np
@@ -45,7 +46,19 @@ class Parameter:
 
 
 class Task:
-    """Base of every task: a frozen dataclass of plain numbers and names, in physical units."""
+    """Base of every task: a frozen dataclass of plain numbers and names, in physical units.
+
+    A number has one form, whoever gave it: numpy's become Python's, a float32 the shortest decimal that it stands for
+    (0.3, not 0.30000001192), a whole number in a float's place a float, -0.0 zero. So equal tasks have equal keys.
+    """
+
+    def __post_init__(self) -> None:
+        kinds = _field_types(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            given = getattr(self, field.name)
+            plain = plain_value(given, kinds[field.name])
+            if plain is not given:
+                object.__setattr__(self, field.name, plain)
 
     def to_json(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -55,6 +68,28 @@ class Task:
         """A 64-bit number that depends on the task's values alone: it keys initial states and decides the split."""
         text = json.dumps([type(self).__name__, self.to_json()], sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+@cache
+def _field_types(task_type: type[Task]) -> dict[str, Any]:
+    return get_type_hints(task_type)
+
+
+def plain_value(value: Any, kind: Any = None) -> Any:
+    """The value as Python has it, arrays and lists as tuples; kind: what its field is declared as. See `Task`."""
+    if hasattr(value, "__array__") and not isinstance(value, np.generic):
+        value = np.asarray(value)[()]  # of no dimension: a number
+    if isinstance(value, (np.ndarray, list, tuple)):
+        inner = next(iter(get_args(kind)), None)
+        entries = tuple(plain_value(entry, inner) for entry in value)
+        return value if isinstance(value, tuple) and all(map(operator.is_, entries, value)) else entries
+    if isinstance(value, np.floating):
+        value = float(str(value)) if value.itemsize < 8 else float(value)
+    elif isinstance(value, np.generic):
+        value = value.item()
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value if type(value) is float and (value or str(value) == "0.0") else value + 0.0  # -0.0 is 0.0
+    return int(value) if kind is int and type(value) is float and value.is_integer() else value
 
 
 @dataclass(frozen=True)
@@ -155,7 +190,9 @@ class TaskFamily(ABC, Generic[T]):
         if unknown:
             raise TaskError(f"{self.name} tasks have no parameter '{sorted(unknown)[0]}'")
         try:
-            task: Any = TypeAdapter(self.task_type).validate_python(dict(data))
+            task: Any = TypeAdapter(self.task_type).validate_python(
+                {name: plain_value(value) for name, value in data.items()}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
