@@ -36,8 +36,11 @@ def load_adam_state(optimiser: torch.optim.Optimizer, prefix: str, state: Mappin
         if f"{prefix}/{index}/step" not in state:
             continue
         values = {field: state[f"{prefix}/{index}/{field}"].clone() for field in FIELDS}
-        if values["exp_avg"].shape != parameter.shape:
-            raise ValueError(f"optimiser state {index} has shape {tuple(values['exp_avg'].shape)}")
+        for field, value in values.items():
+            wanted = torch.Size() if field == "step" else parameter.shape
+            if value.shape != wanted:
+                name = f"{prefix}/{index}/{field}"
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, not {tuple(wanted)}")
         optimiser.state[parameter] = values
 
 

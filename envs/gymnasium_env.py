@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from envs.errors import UserError
 from envs.families import make_family
 from envs.rendering import TaskRenderer
-from envs.simulation import TaskBatch
+from envs.simulation import TaskBatch, as_actions
 from envs.task import SPLITS, Task, TaskFamily
 
 
@@ -78,7 +78,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._batch is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        step = self._batch.step(action)
+        step = self._batch.step(as_actions(action, self.family.action_size)[None])
         info = {
             "task": self._batch.tasks[0].to_json(),
             "success": bool(step.success[0]),

@@ -55,6 +55,27 @@ class Step:
     success: np.ndarray
 
 
+def as_actions(action: Any, *shape: int) -> np.ndarray:
+    """The action as float64 of that shape, none other: the right count in a wrong layout would be other actions.
+
+    Raises `UserError`.
+    """
+    try:
+        array = np.asarray(action, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"actions must be numbers of shape {shape}, got {type(action).__name__}") from None
+    if array.shape != shape:
+        raise UserError(f"actions must have shape {shape}, got {array.shape}")
+    return array
+
+
+def checked_shape(family: TaskFamily[Any], what: str, array: np.ndarray, *shape: int) -> np.ndarray:
+    """An array that a family computed, if it has the shape that the family declares. Raises `UserError`."""
+    if array.shape != shape:
+        raise UserError(f"{family.name}: {what} must have shape {shape}, got {array.shape}")
+    return array
+
+
 class TaskBatch:
     """K tasks x E environments, ordered by task: environment n runs task n // E.
 
@@ -93,7 +114,6 @@ class TaskBatch:
         """Put K other tasks in place of the present ones; `reset` has to follow. Counters go on."""
         if len(tasks) != self.num_tasks:
             raise ValueError(f"the batch holds {self.num_tasks} tasks, got {len(tasks)}")
-        repeat = self.num_episodes
         self.tasks = list(tasks)
         self.models = [self.family.model(task, self._visual) for task in tasks]
         per_task = [self.family.constants(task, model) for task, model in zip(tasks, self.models, strict=True)]
@@ -102,7 +122,9 @@ class TaskBatch:
             for name in per_task[0]
         }
         self._start_physics(constants)
-        self.features = np.stack([self.family.features(task) for task in tasks])
+        size = self.family.feature_size
+        told = [checked_shape(self.family, "features", self.family.features(task), size) for task in tasks]
+        self.features = np.stack(told)
         if self.privileged:
             self._told = np.repeat(self.features, self.num_episodes, axis=0)
         self._keys = [task.key for task in tasks]
@@ -180,9 +202,12 @@ class TaskBatch:
         return np.random.default_rng(entropy).random(self.family.reset_noise_size)
 
     def step(self, action: np.ndarray) -> Step:
-        """Advance every environment by one control step under action [N, A]; values outside [-1, 1] are clipped."""
+        """Advance every environment by one control step under action [N, A]; values outside [-1, 1] are clipped.
+
+        Raises `UserError` for actions of another shape.
+        """
         sim, family = self.sim, self.family
-        action = np.asarray(action, dtype=np.float64).reshape(self.size, family.action_size)
+        action = as_actions(action, self.size, family.action_size)
         faulty = ~np.isfinite(action).all(axis=1) & ~self._frozen
         idle = faulty | self._frozen
         moving = np.flatnonzero(~idle) if idle.any() else None
@@ -204,8 +229,9 @@ class TaskBatch:
         observation = self._observe()
         terms, reward = self._reward(action)
         self._refuse_non_finite(observation, reward, terms)
-        self._success = np.where(~self._frozen, family.success(sim), self._success)
-        self._frozen |= family.terminated(sim)
+        success = checked_shape(family, "success", family.success(sim), self.size)
+        self._success = np.where(~self._frozen, success, self._success)
+        self._frozen |= checked_shape(family, "terminated", family.terminated(sim), self.size)
         return Step(
             observation=observation,
             reward=reward,
@@ -256,6 +282,7 @@ class TaskBatch:
     def _observe(self) -> np.ndarray:
         with np.errstate(over="ignore"):  # what is too large for a float32 is infinite, and so a fault
             observation = self.family.observe(self.sim).astype(np.float32)
+        checked_shape(self.family, "observations", observation, self.size, self.family.observation_size)
         if self.privileged:
             observation = np.concatenate([observation, self._told], axis=1, dtype=np.float32)
         observation[self._frozen] = 0.0
@@ -266,7 +293,7 @@ class TaskBatch:
         alive = ~self._frozen
         with np.errstate(over="ignore", invalid="ignore"):
             terms = {
-                name: np.where(alive, value, 0.0).astype(np.float32)
+                name: np.where(alive, checked_shape(self.family, name, value, self.size), 0.0).astype(np.float32)
                 for name, value in self.family.reward(self.sim, action).items()
             }
             return terms, np.stack(list(terms.values())).sum(axis=0, dtype=np.float32)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.agent import Agent, Trajectories, Transition
+from agents.agent import Agent, Decision, Trajectories, Transition
+from envs.errors import UserError
 from envs.simulation import TaskBatch
 
 M = TypeVar("M")
@@ -21,6 +22,7 @@ def collect(
 
     seed: keys the initial states with the task and the episode's number (see `TaskBatch.reset`).
     explore: sample actions; otherwise take the policy's mode.
+    Raises `UserError` where a decision of the agent has another shape than `Decision` says.
     """
     k, e, horizon = batch.num_tasks, batch.num_episodes, batch.family.horizon
     obs = _tensor(batch.reset(seed, episode), k, e)
@@ -31,7 +33,8 @@ def collect(
     with torch.no_grad():
         for _ in range(horizon):
             decision, memory = agent.act(memory, obs, explore)
-            step = batch.step(decision.action.reshape(batch.size, -1).numpy())
+            _check(agent, decision, k, e, batch.family.action_size)
+            step = batch.step(decision.action.flatten(0, 1).numpy())
             reward, terminated, truncated = (
                 _tensor(array, k, e) for array in (step.reward, step.terminated, step.truncated)
             )
@@ -50,6 +53,14 @@ def collect(
         features=torch.from_numpy(batch.features),
     )
     return trajectories, memory
+
+
+def _check(agent: Agent[M], decision: Decision, k: int, e: int, actions: int) -> None:
+    """The right count in a wrong layout, [E, K, A] say, would be actions for other environments."""
+    for name, wanted in (("action", (k, e, actions)), ("log_prob", (k, e)), ("value", (k, e))):
+        found = tuple(getattr(decision, name).shape)
+        if found != wanted:
+            raise UserError(f"agent {agent.name}: {name} must have shape {wanted}, got {found}")
 
 
 def _tensor(array: np.ndarray, k: int, e: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,32 @@ def test_state_of_another_shape_is_refused() -> None:
     state["policy/mean.weight"] = torch.zeros(1, 1)
     with pytest.raises(ValueError, match=r"mean\.weight has shape"):
         build("rl2").load_state(state)
+
+
+@pytest.mark.parametrize("field", ["step", "exp_avg", "exp_avg_sq"])
+def test_moments_of_another_shape_are_refused(field: str) -> None:
+    learner = build("ppo-robust")
+    learner.update(rounds_of(learner, 1, 2)[0], torch.Generator().manual_seed(0))
+    state = learner.state()
+    moments = [name for name in state if name.endswith(f"/{field}")]
+    build("ppo-robust").load_state(state)
+    with pytest.raises(ValueError, match=f"{field} has shape"):
+        build("ppo-robust").load_state(state | {moments[0]: state[moments[0]][None]})
+
+
+@pytest.mark.parametrize("where", ["action", "log_prob", "value"])
+def test_a_decision_of_another_layout_is_refused(where: str) -> None:
+    """Tasks and episodes the wrong way round."""
+    agent = build("random")
+    act = agent.act
+
+    def swapped(memory: Any, obs: torch.Tensor, explore: bool) -> tuple[Any, Any]:
+        decision, memory = act(memory, obs, explore)
+        return replace(decision, **{where: getattr(decision, where).transpose(0, 1)}), memory
+
+    agent.act = swapped
+    with pytest.raises(UserError, match=rf"agent random: {where} must have shape \(3, 2.*got \(2, 3"):
+        rounds_of(agent, 1, 2)
 
 
 def test_unknown_agent_is_one_clear_line() -> None:
