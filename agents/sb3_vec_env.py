@@ -7,16 +7,18 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
 from envs.vector import TaskVectorEnv
 
 
 class SB3VecEnv(VecEnv):
-    """Wraps a `TaskVectorEnv`. Observations [N, O], rewards [N] float32, dones [N] bool.
+    """Wraps a `TaskVectorEnv` of any autoreset mode. Observations [N, O], rewards [N] float32, dones [N] bool.
 
-    Where an episode ended, `infos[n]` has `terminal_observation`, `TimeLimit.truncated`, `is_success`, `task`, the last
-    `reward_terms` and `episode` (`r`, its return; `l`, its length), which stable-baselines3 logs.
+    stable-baselines3 wants an environment that has ended to be reset in the same step, so that is done here. `infos[n]`
+    of that step has `terminal_observation`, `TimeLimit.truncated`, `is_success`, `task`, the last `reward_terms` and
+    `episode` (`r`, its return; `l`, its length), which stable-baselines3 logs.
     """
 
     def __init__(self, env: TaskVectorEnv) -> None:
@@ -28,8 +30,8 @@ class SB3VecEnv(VecEnv):
 
     def reset(self) -> np.ndarray:
         """Start new episodes. `seed(n)` and `set_options({...})` before it act as `TaskVectorEnv.reset`'s arguments."""
-        observation, infos = self.env.reset(seed=self._seeds[0], options=self._options[0] or None)
-        self.reset_infos = [{"task": task} for task in infos["task"]]
+        observation, _ = self.env.reset(seed=self._seeds[0], options=self._options[0] or None)
+        self.reset_infos = [{"task": task.to_json()} for task in self.env.tasks]
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0.0
@@ -45,20 +47,25 @@ class SB3VecEnv(VecEnv):
         self._returns += reward
         self._lengths += 1
         rows: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
-        for n in np.flatnonzero(done):
-            last = infos["final_info"]
-            rows[n] = {
-                "terminal_observation": infos["final_obs"][n],
-                "TimeLimit.truncated": bool(truncated[n] and not terminated[n]),
-                "is_success": bool(last["success"][n]),
-                "task": last["task"][n],
-                "reward_terms": {name: float(last["reward_terms"][name][n]) for name in self.env.family.reward_terms},
-                "episode": {"r": float(self._returns[n]), "l": int(self._lengths[n])},
-            }
-            self.reset_infos[n] = {"task": last["task"][n]}
+        if done.any():
+            final, last = infos.get("final_obs", observation), infos.get("final_info", infos)
+            for n in np.flatnonzero(done):
+                self.reset_infos[n] = {"task": self.env.tasks[n].to_json()}
+                rows[n] = {
+                    "terminal_observation": final[n].copy(),
+                    "TimeLimit.truncated": bool(truncated[n] and not terminated[n]),
+                    "is_success": bool(last["success"][n]),
+                    "reward_terms": {
+                        name: float(last["reward_terms"][name][n]) for name in self.env.family.reward_terms
+                    },
+                    "episode": {"r": float(self._returns[n]), "l": int(self._lengths[n])},
+                    **self.reset_infos[n],
+                }
+            if self.env.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
+                observation, _ = self.env.reset(options={"reset_mask": done})
         self._returns[done] = 0.0
         self._lengths[done] = 0
-        return observation, reward, done, rows
+        return observation, reward.astype(np.float32), done, rows
 
     def close(self) -> None:
         self.env.close()

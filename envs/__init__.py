@@ -29,10 +29,26 @@ GYMNASIUM_IDS = {
     "ant-dir": "quickstudy/AntDir-v0",
 }
 
+# Of each family, in control steps: written out here, since making a family imports MuJoCo.
+HORIZONS = {
+    "grasp": 40,
+    "terrain": 80,
+    "terrain-planar": 100,
+    "bandit": 10,
+    "point": 100,
+    "cheetah-vel": 200,
+    "cheetah-dir": 200,
+    "cheetah-vel-2017": 200,
+    "cheetah-dir-2017": 200,
+    "ant-vel": 200,
+    "ant-dir": 200,
+}
+
 for _family, _id in GYMNASIUM_IDS.items():
     gymnasium.register(
         _id,
         entry_point="envs.gymnasium_env:TaskEnv",
         vector_entry_point="envs.vector:TaskVectorEnv",
+        max_episode_steps=HORIZONS[_family],
         kwargs={"family": _family},
     )

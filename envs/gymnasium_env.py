@@ -21,8 +21,8 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     Observations [O] float32, actions [A] float32 in [-1, 1]. `truncated` is the horizon of the family; `terminated` is
     the family's own end of an episode (fallen, arrived), a physics fault or a non-finite action. `info` has `task` (as
-    `Task.to_json` writes it), and after a step `success` and `reward_terms`. `reset(seed=...)` decides the task drawn
-    and the initial state.
+    `Task.to_json` writes it), and after a step `success` (also as `is_success`, which stable-baselines3 counts) and
+    `reward_terms`. `reset(seed=...)` decides the task drawn and the initial state.
 
     reset options: `task`, a `Task` or its JSON; or `split`, from which to draw one.
     """
@@ -82,6 +82,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         info = {
             "task": self._batch.tasks[0].to_json(),
             "success": bool(step.success[0]),
+            "is_success": bool(step.success[0]),
             "reward_terms": {name: float(value[0]) for name, value in step.terms.items()},
         }
         done = bool(step.terminated[0]), bool(step.truncated[0])

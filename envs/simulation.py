@@ -241,6 +241,10 @@ class TaskBatch:
             success=self._success.copy(),
         )
 
+    def freeze(self, ended: np.ndarray) -> None:
+        """Leave the environments `ended` [N] as they stand until they are reset, like those that their family ended."""
+        self._frozen |= ended
+
     def _freeze_faulty(self, faulty: np.ndarray) -> None:
         """End the episodes of `faulty` [N] environments, and of those whose physics has just diverged."""
         sim = self.sim
