@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -11,6 +14,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import RecordVideo
+from packaging.requirements import Requirement
 
 import envs
 from envs.errors import UserError
@@ -248,3 +253,21 @@ def test_gymnasium_sync_vectorisation_works_too() -> None:
     env.reset(seed=0)
     assert env.step(env.action_space.sample())[0].shape == env.observation_space.shape
     env.close()
+
+
+def test_record_video_needs_what_the_video_extra_installs(tmp_path: Path) -> None:
+    """moviepy, which only this wrapper of gymnasium's uses."""
+    project = tomllib.loads((Path(envs.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    extra = [Requirement(line).name for line in project["optional-dependencies"]["video"]]
+    assert extra == ["moviepy"]
+    env: Any = gymnasium.make("quickstudy/Point-v0", render_mode="rgb_array", width=48, height=32, max_episode_steps=3)
+    if find_spec("moviepy") is None:
+        with pytest.raises(gymnasium.error.DependencyNotInstalled, match="MoviePy is not installed"):
+            RecordVideo(env, str(tmp_path))
+        return
+    film = RecordVideo(env, str(tmp_path), episode_trigger=lambda episode: True)
+    film.reset(seed=0)
+    for _ in range(3):
+        film.step(np.zeros(2, dtype=np.float32))
+    film.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]

@@ -183,7 +183,8 @@ def in_one_batch(count: int, actions: np.ndarray) -> list[np.ndarray]:
 def test_acting_on_tasks_batched(cases: Callable[[int, int], int], figure: Callable[[str, str], None]) -> None:
     """The mode of a policy for the same observations, from batches of other sizes.
 
-    A product of matrices sums in an order that depends on their sizes, so actions may differ in their last bits. With
+    A product of matrices sums in an order that depends on their sizes, so actions may differ in their last bits. In the
+    first episode of untrained policies that stays small; after contacts it can grow to another outcome. With
     exploration they are other actions altogether: the noise of a batch is drawn together, so that a task that is met
     alone draws other noise.
     """
