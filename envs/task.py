@@ -53,7 +53,7 @@ class Task:
     """
 
     def __post_init__(self) -> None:
-        kinds = _field_types(type(self))
+        kinds = _field_types(type(self))  # type: ignore[arg-type]  # mypy takes an instance's __hash__ for the class's
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             given = getattr(self, field.name)
             plain = plain_value(given, kinds[field.name])

@@ -262,7 +262,7 @@ def test_record_video_needs_what_the_video_extra_installs(tmp_path: Path) -> Non
     assert extra == ["moviepy"]
     env: Any = gymnasium.make("quickstudy/Point-v0", render_mode="rgb_array", width=48, height=32, max_episode_steps=3)
     if find_spec("moviepy") is None:
-        with pytest.raises(gymnasium.error.DependencyNotInstalled, match="MoviePy is not installed"):
+        with pytest.raises(gymnasium.error.DependencyNotInstalled, match="moviepy is not installed"):
             RecordVideo(env, str(tmp_path))
         return
     film = RecordVideo(env, str(tmp_path), episode_trigger=lambda episode: True)
