@@ -263,11 +263,11 @@ def test_record_video_needs_what_the_video_extra_installs(tmp_path: Path) -> Non
     env: Any = gymnasium.make("quickstudy/Point-v0", render_mode="rgb_array", width=48, height=32, max_episode_steps=3)
     if find_spec("moviepy") is None:
         with pytest.raises(gymnasium.error.DependencyNotInstalled, match="moviepy is not installed"):
-            RecordVideo(env, str(tmp_path))
+            RecordVideo(env, str(tmp_path / "films"))
         return
-    film = RecordVideo(env, str(tmp_path), episode_trigger=lambda episode: True)
+    film = RecordVideo(env, str(tmp_path / "films"), episode_trigger=lambda episode: True)
     film.reset(seed=0)
     for _ in range(3):
         film.step(np.zeros(2, dtype=np.float32))
     film.close()
-    assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]
+    assert [path.suffix for path in (tmp_path / "films").iterdir()] == [".mp4"]

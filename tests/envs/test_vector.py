@@ -151,6 +151,7 @@ def test_every_vector_wrapper_of_gymnasium_is_tried() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # gymnasium's Box, of a float64's limit as float32
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")  # and of a space that gymnasium rescaled itself
 @IDS
 def test_gymnasiums_vector_wrappers_run_over_every_id(name: str) -> None:
     """Over the end of an episode. Each wraps ours and gymnasium's, and what comes out has the same form."""
