@@ -23,10 +23,10 @@ from matplotlib.ticker import FuncFormatter
 from rich.table import Table
 
 from envs.errors import UserError
+from evaluation.intervals import student_t
 from evaluation.plots import INK, STYLE, png
 
 COLOURS = ("#7A7A7A", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % points, from 1 degree of freedom
 PUBLISHED = {
     "cheetah-vel-2017": (-129.5, -78.6, -66.6, -60.8),
     "cheetah-dir-2017": (-50.7, 293.2, 313.5, 315.7),
@@ -108,8 +108,7 @@ def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = values.mean(0)
     if seeds < 2:
         return mean, np.full_like(mean, math.nan)
-    quantile = STUDENT_T[seeds - 2] if seeds - 2 < len(STUDENT_T) else 1.96
-    return mean, quantile * values.std(0, ddof=1) / math.sqrt(seeds)
+    return mean, student_t(seeds - 1) * values.std(0, ddof=1) / math.sqrt(seeds)
 
 
 def common(curves: Sequence[Curve], axis: str) -> tuple[float, float]:
