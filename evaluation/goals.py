@@ -1,11 +1,12 @@
 """The goals of the benchmark `full`, and whether they are met: pure functions of what was measured.
 
+They are about what is solved: a score also rises where a task is done better that was done before, or is done in part.
 "After 5 episodes" is the last probe after at most 5 adaptation episodes: an agent that learns from rounds of 5 has one
 right then, and so has one that learns within each episode. A goal for the better of maml and rl2 is measured on the one
-with the higher score after 5 episodes on that split; the note gives the other's figure.
+that solves more after 5 episodes on that split; the note gives the other's figure.
 
 A goal with a number is met where the point estimate reaches it. Where intervals are to be apart, the lower end of one
-must be above the upper end of the other, each from the bootstrap over seeds and tasks.
+must be above the upper end of the other, each over runs and tasks.
 """
 
 from __future__ import annotations
@@ -15,70 +16,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation import metrics
-from evaluation.curves import ROBUST, Curves, longest_ppo, on_common_tasks
+from evaluation.against_ppo import Speed, speed
+from evaluation.curves import ROBUST, Curves, longest_ppo
+from evaluation.intervals import spread_of_means
 from evaluation.results import parameters_of
-from evaluation.summary import AgentSummary, CurvePoint, Goal, Interval, SplitSummary, Verdict, rounded
+from evaluation.summary import AgentSummary, CurvePoint, Goal, Race, SplitSummary, Verdict, rounded
 from evaluation.table import TaskValues
 
 PRESET_WITH_GOALS = "full"
 EPISODES = 5
+OTHER_EPISODES = (1, 10)  # whose ratio of steps is told beside
 FAMILIES = ("grasp", "terrain")
 ADAPTING = ("maml", "rl2")
-SCORES = {"test": 0.90, "ood": 0.75}
+SOLVED = {"test": 0.90, "ood": 0.75}
 TIMES = 1000
 UNSEEN_SHAPE_SUCCESS = 0.85
 
 CurvesOfSplits = Mapping[tuple[str, str], Mapping[str, Curves]]
 
 
-@dataclass(frozen=True)
-class Speed:
-    """How many times as many steps PPO needs, with its interval.
-
-    never: PPO did not get there, and the figure is a lower bound. share_never: share of the resamples in which it did
-        not; their figures are lower bounds too.
-    """
-
-    times: Interval
-    never: bool
-    share_never: float
-
-
 def goals_of(results: Sequence[SplitSummary], curves: CurvesOfSplits, tasks: TaskValues) -> tuple[Goal, ...]:
     """All goals, in the order in which they were set. curves: those that `results` was computed from."""
     splits = {(split.family, split.split): split for split in results}
-    found = [_score(splits, family, split) for split in SCORES for family in FAMILIES]
+    found = [_solved(splits, family, split) for split in SOLVED for family in FAMILIES]
     found += [_against_before(splits, family) for family in FAMILIES]
     found += [_against_robust(splits, family) for family in FAMILIES]
     found += [_against_ppo(splits, curves, family) for family in FAMILIES]
     return (*found, _unseen_shapes(splits, curves, tasks))
-
-
-def speed(ours: Curves, ppo: Curves, episodes: int, draws: int = 2000) -> Speed | None:
-    """Steps that PPO needs for the return that an agent has after so many episodes, over those it had spent by then.
-
-    None where it had spent none. Both on the tasks of both; resampled together: seeds of each apart, tasks in common.
-    """
-    ours, ppo = on_common_tasks(ours, ppo)
-    probe = ours.probe_by(episodes)
-    if not ours.steps[probe].any():
-        return None
-    rng = np.random.default_rng(0)
-
-    def ratio(our_seeds: np.ndarray, ppo_seeds: np.ndarray, chosen: np.ndarray) -> tuple[float, bool]:
-        our_runs, ppo_runs = np.ix_(our_seeds, chosen), np.ix_(np.arange(len(ppo.episodes)), ppo_seeds, chosen)
-        target = float(metrics.interquartile_mean(ours.returns[probe][our_runs]))
-        steps, returns = metrics.mean(ppo.steps[ppo_runs]), metrics.interquartile_mean(ppo.returns[ppo_runs])
-        needed, censored = metrics.equivalent_steps(steps, returns, target)
-        return needed / float(ours.steps[probe][our_runs].mean()), censored
-
-    sizes = ours.returns.shape[1], ppo.returns.shape[1], len(ours.tasks)
-    value, never = ratio(*(np.arange(size) for size in sizes))
-    drawn = [ratio(*(rng.integers(size, size=size) for size in sizes)) for _ in range(draws)]
-    low, high = metrics.interval(np.array([times for times, _ in drawn]))
-    times = Interval(rounded(value), rounded(low), rounded(high))
-    return Speed(times, never, rounded(float(np.mean([censored for _, censored in drawn]))))
 
 
 def unseen_tasks(family: str, listed: Sequence[Mapping[str, object]]) -> list[int]:
@@ -93,41 +57,45 @@ def shown(goal: Goal) -> tuple[str, str]:
     """What was measured and its interval, in words; empty where nothing was."""
     if goal.measured is None or goal.low is None or goal.high is None:
         return "-", ""
-    form = {"score": "{:.2f}", "share": "{:.0%}", "times": "{:,.0f}x"}[goal.unit]
+    form = {"share": "{:.0%}", "times": "{:,.0f}x"}[goal.unit]
     value, low, high = (form.format(number) for number in (goal.measured, goal.low, goal.high))
     return f"{'> ' if goal.lower_bound else ''}{value}", f"{low} to {high}"
 
 
-def _score(splits: Mapping[tuple[str, str], SplitSummary], family: str, split: str) -> Goal:
-    figure, goal = f"score after {EPISODES} episodes", f"{SCORES[split]:.2f} or more"
+def _solved(splits: Mapping[tuple[str, str], SplitSummary], family: str, split: str) -> Goal:
+    figure, goal = f"solved after {EPISODES} episodes", f"{SOLVED[split]:.0%} or more"
     best = _better(splits.get((family, split)))
     if isinstance(best, str):
         return _unmeasured(figure, family, split, goal, best)
     reached = _after(best.agent)
-    verdict: Verdict = "met" if reached.score >= SCORES[split] else "missed"
-    notes = [best.other, *_when(best.agent)]
-    if verdict == "met" and reached.low < SCORES[split]:
+    verdict: Verdict = "met" if reached.success >= SOLVED[split] else "missed"
+    notes = [_scores(best.split, reached)]
+    if best.split.oracle is not None:
+        notes.append(f"the oracle solves {best.split.oracle.success:.0%}")
+    if verdict == "met" and reached.success_low < SOLVED[split]:
         notes.append("the interval reaches below the goal")
-    return _goal(figure, best, goal, reached, verdict, notes)
+    return _goal(figure, best, goal, verdict, [*notes, best.other])
 
 
 def _against_before(splits: Mapping[tuple[str, str], SplitSummary], family: str) -> Goal:
-    figure, goal = f"score after {EPISODES} episodes against before the first", "higher, intervals apart"
+    figure, goal = f"solved after {EPISODES} episodes against before the first", "more, intervals apart"
     best = _better(splits.get((family, "test")))
     if isinstance(best, str):
         return _unmeasured(figure, family, "test", goal, best)
     before, after = best.agent.curve[0], _after(best.agent)
-    verdict: Verdict = "met" if after.low > before.high else "missed"
-    notes = [f"before {_in_words(before)}"]
+    verdict: Verdict = "met" if after.success_low > before.success_high else "missed"
+    fell = "; it fell" if after.success < before.success else ""
+    notes = [f"before {_in_words(before)}{fell}", f"before, {_scores(best.split, before)}"]
+    notes.append(f"after, {_scores(best.split, after)}")
     if best.second is not None:
         notes.append(
             f"{best.second.agent}: before {_in_words(best.second.curve[0])}, after {_in_words(_after(best.second))}"
         )
-    return _goal(figure, best, goal, after, verdict, [*notes, *_when(best.agent)])
+    return _goal(figure, best, goal, verdict, notes)
 
 
 def _against_robust(splits: Mapping[tuple[str, str], SplitSummary], family: str) -> Goal:
-    figure, goal = f"score after {EPISODES} episodes against {ROBUST}", "higher, intervals apart"
+    figure, goal = f"solved after {EPISODES} episodes against {ROBUST}", "more, intervals apart"
     best = _better(splits.get((family, "test")))
     if isinstance(best, str):
         return _unmeasured(figure, family, "test", goal, best)
@@ -135,10 +103,8 @@ def _against_robust(splits: Mapping[tuple[str, str], SplitSummary], family: str)
     if robust is None:
         return _unmeasured(figure, family, "test", goal, f"{ROBUST} was not measured")
     after = _after(best.agent)
-    verdict: Verdict = "met" if after.low > robust.final.high else "missed"
-    return _goal(
-        figure, best, goal, after, verdict, [f"{ROBUST} {_in_words(robust.final)}", best.other, *_when(best.agent)]
-    )
+    verdict: Verdict = "met" if after.success_low > robust.final.success_high else "missed"
+    return _goal(figure, best, goal, verdict, [f"{ROBUST} {_in_words(robust.final)}", best.other])
 
 
 def _against_ppo(splits: Mapping[tuple[str, str], SplitSummary], curves: CurvesOfSplits, family: str) -> Goal:
@@ -147,31 +113,51 @@ def _against_ppo(splits: Mapping[tuple[str, str], SplitSummary], curves: CurvesO
     best = _better(splits.get((family, "test")))
     if isinstance(best, str):
         return _unmeasured(figure, family, "test", goal, best)
-    ppo = longest_ppo(curves[family, "test"])
+    of_agent, ppo = curves[family, "test"][best.agent.agent], longest_ppo(curves[family, "test"])
     if ppo is None:
         return _unmeasured(figure, family, "test", goal, "ppo was not measured")
-    found = speed(curves[family, "test"][best.agent.agent], ppo, EPISODES)
+    found = speed(of_agent, ppo, EPISODES)
     if found is None:
         return _unmeasured(
             figure, family, "test", goal, f"a round of {best.agent.agent} takes more than {EPISODES} episodes"
         )
     budget = f"{float(ppo.steps[-1].mean()):,.0f}"
-    notes = [f"on {len(set(ppo.tasks) & set(curves[family, 'test'][best.agent.agent].tasks))} tasks"]
+    runs = f"{ppo.runs} run{'s' if ppo.runs > 1 else ''} of ppo"
+    notes = [f"on {len(set(ppo.tasks) & set(of_agent.tasks))} tasks, {runs}"]
+    notes += [
+        f"after {point.episode} episode{'s' if point.episode > 1 else ''}"
+        f" {'> ' if point.censored else ''}{point.ppo_steps / point.env_steps:,.0f}x"
+        for point in best.agent.ppo_equivalent
+        if point.episode in OTHER_EPISODES and point.env_steps
+    ]
+    if best.agent.race is not None:
+        notes.append(_race(best.agent.agent, best.agent.race))
     verdict: Verdict = "met" if found.times.value >= TIMES else "missed"
     if found.never:
         notes.append(f"a lower bound: ppo does not get there in its {budget} steps")
         verdict = "met" if verdict == "met" else "not measured"
-    elif found.share_never > 0:
+    elif found.share_never >= 0.005:
         notes.append(f"in {found.share_never:.0%} of resamples ppo never gets there; then its {budget} steps count")
     second = best.second.agent if best.second else None
-    other = speed(curves[family, "test"][second], ppo, EPISODES) if second else None
+    other: Speed | None = speed(curves[family, "test"][second], ppo, EPISODES) if second else None
     if other is not None:
         notes.append(f"{second} {'> ' if other.never else ''}{other.times.value:,.0f}x")
     interval = found.times
     return Goal(
         figure, family, "test", best.agent.agent, goal, interval.value, interval.low, interval.high, verdict,
-        "; ".join([*notes, *_when(best.agent)]), unit="times", lower_bound=found.never,
+        "; ".join([*notes, *_when(best.agent)]), unit="times", lower_bound=found.never, runs=best.agent.seeds,
     )  # fmt: skip
+
+
+def _race(agent: str, race: Race) -> str:
+    """The steps of both sides to a share of the oracle."""
+    reached = [row.env_steps for row in race.tasks if row.env_steps is not None]
+    ppo = [row.ppo_steps for row in race.tasks if row.ppo_steps is not None]
+    sides = [
+        f"{name} {f'{min(steps):,.0f} to {max(steps):,.0f}' if steps else '-'} on {len(steps)} tasks"
+        for name, steps in ((agent, reached), ("ppo", ppo))
+    ]
+    return f"steps to {race.percent} % of the oracle: {', '.join(sides)} of {len(race.tasks)}"
 
 
 def _unseen_shapes(splits: Mapping[tuple[str, str], SplitSummary], curves: CurvesOfSplits, tasks: TaskValues) -> Goal:
@@ -187,7 +173,8 @@ def _unseen_shapes(splits: Mapping[tuple[str, str], SplitSummary], curves: Curve
         return _unmeasured(figure, "grasp", "ood", goal, "none of the tasks is of an unseen kind")
     values = _success(of_agent, unseen)
     value = float(values.mean())
-    low, high = metrics.interval(metrics.bootstrap(metrics.mean, values, np.random.default_rng(0)))
+    margin = float(spread_of_means(values).margin())
+    low, high = max(value - margin, 0.0), min(value + margin, 1.0)
     notes = [f"{len(unseen)} of {len(of_agent.tasks)} tasks"]
     if best.second is not None:
         other = _success(curves["grasp", "ood"][best.second.agent], unseen)
@@ -197,13 +184,13 @@ def _unseen_shapes(splits: Mapping[tuple[str, str], SplitSummary], curves: Curve
         notes.append("the interval reaches below the goal")
     return Goal(
         figure, "grasp", "ood", best.agent.agent, goal, rounded(value), rounded(low), rounded(high), verdict,
-        "; ".join([*notes, *_when(best.agent)]), unit="share",
+        "; ".join([*notes, *_when(best.agent)]), runs=best.agent.seeds,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Better:
-    """The better of the agents that adapt, the other one if there is one, and the other's score in words."""
+    """The better of the agents that adapt, the other one if there is one, and the other's figure in words."""
 
     split: SplitSummary
     agent: AgentSummary
@@ -221,9 +208,9 @@ def _better(split: SplitSummary | None) -> _Better | str:
     """Or why there is none."""
     if split is None:
         return "not part of this benchmark"
-    if not split.normalised:
-        return "no scale: random or oracle is missing, or the oracle is no better than random"
-    found = sorted((a for a in split.agents if a.agent in ADAPTING), key=lambda a: -_after(a).score)
+    found = sorted(
+        (a for a in split.agents if a.agent in ADAPTING), key=lambda a: (-_after(a).success, -_after(a).mean_score)
+    )
     if not found:
         return f"neither {' nor '.join(ADAPTING)} was measured"
     return _Better(split, found[0], found[1] if len(found) > 1 else None)
@@ -245,14 +232,21 @@ def _when(agent: AgentSummary) -> list[str]:
 
 
 def _in_words(point: CurvePoint) -> str:
-    return f"{point.score:.2f} ({point.low:.2f} to {point.high:.2f})"
+    return f"{point.success:.0%} ({point.success_low:.0%} to {point.success_high:.0%})"
 
 
-def _goal(figure: str, best: _Better, goal: str, reached: CurvePoint, verdict: Verdict, notes: list[str]) -> Goal:
-    where = best.split
+def _scores(split: SplitSummary, point: CurvePoint) -> str:
+    """The two scores, of which neither stands alone."""
+    what = "score" if split.normalised else "return"
+    return f"mean {what} {point.mean_score:.2f}, interquartile mean {point.score:.2f}"
+
+
+def _goal(figure: str, best: _Better, goal: str, verdict: Verdict, notes: list[str]) -> Goal:
+    """A goal of the share solved after so many episodes."""
+    where, reached = best.split, _after(best.agent)
     return Goal(
-        figure, where.family, where.split, best.agent.agent, goal, reached.score, reached.low, reached.high, verdict,
-        "; ".join(notes),
+        figure, where.family, where.split, best.agent.agent, goal, reached.success, reached.success_low,
+        reached.success_high, verdict, "; ".join([*notes, *_when(best.agent)]), runs=best.agent.seeds,
     )  # fmt: skip
 
 

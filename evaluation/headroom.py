@@ -25,6 +25,7 @@ from envs.task import Split
 from evaluation import metrics
 from evaluation.benchmark import holds_protocol, run_benchmark
 from evaluation.curves import ORACLE, RANDOM, ROBUST, Curves
+from evaluation.intervals import spread_by_bootstrap
 from evaluation.maps import success_by_kind
 from evaluation.presets import Preset
 from evaluation.results import Results
@@ -87,10 +88,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Figures:
-    """Oracle, blind policy and the gap between them on one split, each with its 95 % interval over seeds and tasks.
+    """Oracle, blind policy and the gap between them on one split, each with its 95 % interval over runs and tasks.
 
     Returns are interquartile means, success is the mean share of episodes. headroom: the gap in return as a share of
-    the oracle's lead over random; 0 where the oracle is no better than random.
+    the oracle's lead over random; 0 where the oracle is no better than random. headroom_mean: the same of plain means.
     """
 
     random_return: Interval
@@ -101,6 +102,7 @@ class Figures:
     gap_return: Interval
     gap_success: Interval
     headroom: Interval
+    headroom_mean: Interval
 
 
 @dataclass(frozen=True)
@@ -146,20 +148,29 @@ def figures_of(random: Curves, blind: Curves, oracle: Curves) -> Figures:
     """
     arms = (random, blind, oracle)
     values = np.stack([[arm.returns[0] for arm in arms], [arm.success[0] for arm in arms]])
-    low, high = metrics.interval(metrics.bootstrap(_statistics, values, np.random.default_rng(0)))
-    return Figures(
-        *(Interval(rounded(v), rounded(a), rounded(b)) for v, a, b in zip(_statistics(values), low, high, strict=True))
-    )
+    found = _statistics(values)
+    margins = spread_by_bootstrap(
+        lambda seeds, tasks: _statistics(values[..., seeds[:, None], tasks]), values.shape[-2:]
+    ).margin()
+    low, high = found - margins, found + margins
+    shares = [2, 4]  # success of the two policies, in the order of `Figures`
+    low[shares], high[shares] = low[shares].clip(0.0, 1.0), high[shares].clip(0.0, 1.0)
+    return Figures(*(Interval(*(rounded(end) for end in ends)) for ends in zip(found, low, high, strict=True)))
 
 
 def _statistics(values: np.ndarray) -> np.ndarray:
-    """[8, ...], in the order of `Figures`, of [return or success, random or blind or oracle, ..., seeds, tasks]."""
+    """[9, ...], in the order of `Figures`, of [return or success, random or blind or oracle, ..., seeds, tasks]."""
     random, blind, oracle = metrics.interquartile_mean(values[0])
+    means = metrics.mean(values[0])
     _, blind_success, oracle_success = metrics.mean(values[1])
     gap, lead = oracle - blind, oracle - random
-    headroom = np.divide(gap, lead, out=np.zeros_like(lead), where=lead > 0)
+    headroom, headroom_mean = _share(gap, lead), _share(means[2] - means[1], means[2] - means[0])
     gap_success = oracle_success - blind_success
-    return np.stack([random, blind, blind_success, oracle, oracle_success, gap, gap_success, headroom])
+    return np.stack([random, blind, blind_success, oracle, oracle_success, gap, gap_success, headroom, headroom_mean])
+
+
+def _share(gap: np.ndarray, lead: np.ndarray) -> np.ndarray:
+    return np.divide(gap, lead, out=np.zeros_like(lead), where=lead > 0)
 
 
 def measure_headroom(

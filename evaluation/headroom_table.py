@@ -25,7 +25,8 @@ def print_headroom(console: Console, headroom: Headroom) -> None:
 def _figures(headroom: Headroom, split: SplitHeadroom) -> Table:
     title = (
         f"{headroom.family} {headroom.version}, {split.split}: {split.tasks} tasks;"
-        f" {split.seeds} training runs of each policy, {headroom.steps:,} steps each"
+        f" {split.seeds} training run{'s' if split.seeds > 1 else ''} of each policy, {headroom.steps:,} steps each;"
+        " returns are interquartile means, intervals are over runs and tasks"
     )
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
@@ -37,6 +38,7 @@ def _figures(headroom: Headroom, split: SplitHeadroom) -> Table:
     table.add_row("ppo-oracle, told the task", _interval(shown.oracle_return, 1), _interval(shown.oracle_success), "")
     gap = (_interval(shown.gap_return, 1), _interval(shown.gap_success), _interval(shown.headroom))
     table.add_row("gap: the headroom", *gap, style="bold")
+    table.add_row("the same of plain means", "", "", _interval(shown.headroom_mean))
     return table
 
 

@@ -9,9 +9,9 @@ from evaluation.style import agent_colour, agent_label, drawn_as
 
 STYLE = """
 :root { --ink:#1e2833; --soft:#697582; --grid:#dfe4ea; --paper:#fbfbf9; --card:#ffffff; --accent:#0072B2;
-  --good:#1d7f38; --bad:#b4521a; }
+  --good:#1d7f38; --bad:#b4521a; --shade:#00000030; }
 @media (prefers-color-scheme: dark) { :root { --ink:#e8ecf1; --soft:#98a4b2; --grid:#333d49; --paper:#14181d;
-  --card:#1b2128; --accent:#5db3e6; --good:#58c274; --bad:#f0995c; }
+  --card:#1b2128; --accent:#5db3e6; --good:#58c274; --bad:#f0995c; --shade:#ffffff38; }
   .figure svg [class^="agent-"] { filter: brightness(1.4); }
   .figure svg .agent-random { filter: none; }
   .figure svg .agent-ppo, .dot.ppo { filter: brightness(2.1) !important; } }
@@ -44,6 +44,14 @@ p { margin: 10px 0; max-width: 46em; }
 .figure svg text { font-family: system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif !important; }
 figcaption { color: var(--soft); font-size: 14px; max-width: 58em; margin-top: 4px; }
 .tablewrap { overflow-x: auto; margin: 12px 0 4px; }
+.tablewrap, .figure { background:
+  linear-gradient(to right, var(--paper) 40%, transparent) left / 40px 100%,
+  linear-gradient(to left, var(--paper) 40%, transparent) right / 40px 100%,
+  linear-gradient(to right, var(--shade), transparent) left / 14px 100%,
+  linear-gradient(to left, var(--shade), transparent) right / 14px 100%;
+  background-repeat: no-repeat; background-attachment: local, local, scroll, scroll; }
+.wide::before { content: "scroll sideways for the rest →"; position: sticky; left: 0; display: block;
+  width: max-content; color: var(--soft); font-size: 12.5px; }
 table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; min-width: 100%; }
 th { text-align: right; font-weight: 550; color: var(--soft); padding: 6px 7px; border-bottom: 1.5px solid var(--grid);
   vertical-align: bottom; line-height: 1.3; white-space: nowrap; }
@@ -78,7 +86,8 @@ dl { display: grid; grid-template-columns: minmax(150px, max-content) 1fr; gap: 
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 ul { padding-left: 20px; max-width: 46em; } li { margin: 5px 0; }
 footer { color: var(--soft); font-size: 14px; padding-top: 30px; padding-bottom: 60px; }
-@media (max-width: 640px) { .legend { position: static; } h1 { font-size: 31px; }
+@media (max-width: 640px) { .legend { position: static; } h1 { font-size: 31px; } .card .big { font-size: 34px; }
+  .card .big small { display: block; } .cards { grid-template-columns: 1fr; }
   main, header, footer { padding-left: 18px; padding-right: 18px; } }
 @media print { .legend { display: none; } }
 """
@@ -90,6 +99,10 @@ for (const button of document.querySelectorAll('.legend button')) button.addEven
   const parts = document.querySelectorAll('.agent-' + button.dataset.agent);
   for (const part of parts) part.style.display = shown ? '' : 'none';
 });
+const hint = () => { for (const part of document.querySelectorAll('.tablewrap, .figure'))
+  part.classList.toggle('wide', part.scrollWidth > part.clientWidth + 1); };
+addEventListener('resize', hint);
+hint();
 """
 
 

@@ -52,6 +52,18 @@ STYLE: Any = {
 }
 
 
+Figures = Callable[[CurvePoint], tuple[float, float, float]]
+"""A figure of a probe with the ends of its interval."""
+
+
+def mean_score_of(point: CurvePoint) -> tuple[float, float, float]:
+    return point.mean_score, point.mean_low, point.mean_high
+
+
+def solved_of(point: CurvePoint) -> tuple[float, float, float]:
+    return point.success, point.success_low, point.success_high
+
+
 def svg(figure: Figure, prefix: str) -> str:
     """The figure as an SVG element for a page; `prefix` keeps its identifiers apart from other figures'."""
     buffer = io.StringIO()
@@ -80,14 +92,17 @@ def png(figure: Figure, dots_per_inch: int = 160) -> bytes:
 
 
 def adaptation_figure(split: SplitSummary, episodes: int) -> Figure:
-    """Score and success over adaptation episodes, all agents, with 95 % intervals; up to the common budget."""
+    """Mean score and share solved over adaptation episodes, with 95 % intervals; up to the common budget.
+
+    Thin and dashed: the interquartile mean score.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.6, 3.9))
         left, right = figure.subplots(1, 2)
         shown = within(split, episodes)
-        draw_curves(left, shown, lambda p: p.episode, lambda p: (p.score, p.low, p.high), episodes)
-        draw_curves(right, shown, lambda p: p.episode, lambda p: (p.success, p.success_low, p.success_high), episodes)
-        left.set_title(score_title(split))
+        draw_curves(left, shown, lambda p: p.episode, mean_score_of, episodes, beside=lambda p: p.score)
+        draw_curves(right, shown, lambda p: p.episode, solved_of, episodes)
+        left.set_title(f"mean {score_title(split)}")
         right.set_title("share of tasks solved")
         right.set_ylim(-0.03, 1.03)
         right.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f} %"))
@@ -100,13 +115,13 @@ def adaptation_figure(split: SplitSummary, episodes: int) -> Figure:
 
 
 def steps_figure(split: SplitSummary, horizon: int) -> Figure:
-    """Score over environment steps on the task, on a logarithmic axis, as far as each agent went."""
+    """Mean score over environment steps on the task, on a logarithmic axis, as far as each agent went."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.6, 4.0))
         axes = figure.subplots()
         draw_steps(axes, split.agents, horizon, split.budget_steps)
         axes.set_xlabel("environment steps on the task (logarithmic)")
-        axes.set_title(score_title(split))
+        axes.set_title(f"mean {score_title(split)}")
     return figure
 
 
@@ -115,21 +130,29 @@ def draw_steps(
     agents: Sequence[AgentSummary],
     horizon: int,
     budget_steps: int,
+    y_of: Figures = mean_score_of,
     *,
     named: bool = True,
     in_words: Callable[[float], str] | None = None,
 ) -> None:
-    """Score over steps on a logarithmic axis, which shows "no step yet" at half an episode. named: as `draw_curves`."""
+    """A figure over steps on a logarithmic axis, where "no step yet" is at half an episode. named: as `draw_curves`."""
     zero, in_words = horizon / 2, in_words or thousands
     far = max([point.env_steps for agent in agents for point in agent.curve] + [2.0 * horizon])
     axes.set_xscale("log")
-    draw_curves(axes, agents, lambda p: max(p.env_steps, zero), lambda p: (p.score, p.low, p.high), far, named=named)
+    draw_curves(axes, agents, lambda p: max(p.env_steps, zero), y_of, far, named=named)
     if 0 < budget_steps < far:
         axes.axvline(budget_steps, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.annotate(
             "common budget", (budget_steps, 0.0), (4, 2), xycoords=("data", "axes fraction"),
             textcoords="offset points", va="bottom", fontsize=9, color=SOFT,
         )  # fmt: skip
+    _mark_steps(axes, horizon, far, in_words)
+
+
+def _mark_steps(axes: Axes, horizon: int, far: float, in_words: Callable[[float], str]) -> None:
+    """A logarithmic axis of steps from "no step yet", at half an episode, to `far`."""
+    zero = horizon / 2
+    axes.set_xscale("log")
     axes.set_xlim(zero, far)
     decades = [10.0**n for n in range(1, 8) if zero * 1.6 < 10.0**n <= far * 1.001]
     marks = [m for d in decades for m in (d, 2 * d, 5 * d) if m <= far] if len(decades) < 3 else decades
@@ -173,46 +196,40 @@ def duel_figure(results: Results, split: SplitSummary, episodes: int) -> Figure 
     return figure
 
 
-def steps_to_figure(split: SplitSummary, percent: str = "80") -> Figure | None:
-    """Bars: median steps until `percent` of the oracle; hatched where half of the runs or more never got there.
+def steps_to_figure(split: SplitSummary, horizon: int, percent: str = "80") -> Figure | None:
+    """Marks on a logarithmic axis: median steps until `percent` of the oracle; open where half or more never got there.
 
-    Long arms stand in for the same agents with the common budget.
+    Long arms stand in for the same agents with the common budget; agents that do not adapt take no steps.
     """
     replaced = {drawn_as(agent.agent) for agent in split.agents if agent.long}
-    agents = [agent for agent in split.agents if percent in agent.steps_to and agent.agent not in ("random", *replaced)]
+    agents = [a for a in split.agents if percent in a.steps_to and a.adapts and a.agent not in replaced]
     if not agents:
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.6, 0.46 * len(agents) + 0.9))
         axes = figure.subplots()
-        furthest = max([agent.curve[-1].env_steps for agent in agents] + [1.0])
+        furthest = max([agent.curve[-1].env_steps for agent in agents] + [2.0 * horizon])
         for row, agent in enumerate(reversed(agents)):
             steps, spent = agent.steps_to[percent], agent.curve[-1].env_steps
-            colour = agent_colour(agent.agent)
-            never = f"{100 * steps.share_never:.0f} % of runs never" if steps.share_never > 0 else "all runs"
+            colour, group = agent_colour(agent.agent), _group(agent.agent)
+            reached = steps.median is not None
+            x = max(steps.median if steps.median is not None else spent, horizon / 2)
+            axes.plot([horizon / 2, x], [row, row], color=colour, linewidth=1.6, alpha=0.55, gid=group)
+            axes.plot(
+                [x], [row], "o" if reached else ">", color=colour, markersize=9, clip_on=False, gid=group,
+                markerfacecolor=colour if reached else "white",
+            )  # fmt: skip
+            never = f"; {100 * steps.share_never:.0f} % of runs never" if 0 < steps.share_never < 1 else ""
             if steps.median is None:
-                wide = spent if agent.adapts else furthest
-                axes.barh(
-                    row,
-                    wide,
-                    color="none",
-                    edgecolor=colour,
-                    hatch="///",
-                    height=0.62,
-                    alpha=0.7,
-                    gid=_group(agent.agent),
-                )
-                within = f"not within {thousands(spent)} steps" if agent.adapts else "does not adapt"
-                axes.annotate(f"{within}; {never}", (wide, row), (6, 0), textcoords="offset points", va="center")
+                word = f"not within {thousands(spent)} steps"
             else:
-                axes.barh(row, max(steps.median, furthest * 0.002), color=colour, height=0.62, gid=_group(agent.agent))
-                word = f"{thousands(steps.median)} steps" if steps.median > 0 else "at once"
-                axes.annotate(f"{word}; {never}", (steps.median, row), (6, 0), textcoords="offset points", va="center")
+                word = f"{thousands(steps.median)} steps" if steps.median > 0 else "before the first episode is over"
+            axes.annotate(f"{word}{never}", (x, row), (9, 0), textcoords="offset points", va="center", gid=group)
         axes.set_yticks(range(len(agents)), labels=[agent_label(agent.agent) for agent in reversed(agents)])
+        axes.set_ylim(-0.6, len(agents) - 0.4)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(False, axis="y")
-        axes.set_xlim(0, furthest * 1.02)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: thousands(x)))
+        _mark_steps(axes, horizon, furthest, thousands)
         axes.set_xlabel(f"environment steps on the task until {percent} % of the oracle's score (median over runs)")
         figure.subplots_adjust(right=0.74)
     return figure
@@ -231,12 +248,16 @@ def draw_curves(
     axes: Axes,
     agents: Sequence[AgentSummary],
     x_of: Callable[[CurvePoint], float],
-    y_of: Callable[[CurvePoint], tuple[float, float, float]],
+    y_of: Figures,
     right: float,
     *,
     named: bool = True,
+    beside: Callable[[CurvePoint], float] | None = None,
 ) -> None:
-    """Lines with bands to x = `right`, dotted from where an agent was given no more; `named` at the right end."""
+    """Lines with bands to x = `right`, dotted from where an agent was given no more; `named` at the right end.
+
+    beside: another figure, thin and dashed.
+    """
     ends: list[tuple[str, float]] = []
     for agent in agents:
         x = np.array([x_of(point) for point in agent.curve], dtype=float)
@@ -252,6 +273,10 @@ def draw_curves(
         if len(x) > 1:
             axes.plot(x, y, color=colour, linewidth=2.2, solid_capstyle="round", gid=name)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, gid=name)
+        if beside is not None:
+            others = [beside(point) for point in agent.curve]
+            xs, others = ([*x, right], [*others, others[-1]]) if x[-1] < right else (x, others)
+            axes.plot(xs, others, color=colour, linewidth=1.0, linestyle=(0, (4, 3)), alpha=0.8, gid=name)
         ends.append((agent.agent, float(y[np.flatnonzero(np.isfinite(y))[-1]])))
     if named:
         _name_lines(axes, ends)

@@ -135,6 +135,8 @@ class Preset:
         return tuple(arm for arm in self.arms if is_long(arm))
 
 
+HEADLINE_RUNS = 5
+"""Training runs that a headline figure is planned with: with three, an interval over runs is t(2) = 4.3 errors wide."""
 EVERYTHING = ("grasp", "terrain", "terrain-planar")
 
 PRESETS = {

@@ -12,15 +12,16 @@ from evaluation.overview import overview_figure, steps_overview
 from evaluation.page import cell, dot, figure, legend, page, table
 from evaluation.plots import adaptation_figure, duel_figure, png, steps_figure, steps_to_figure, svg, thousands
 from evaluation.presets import is_long
-from evaluation.report_tables import agents_table, gaps_table, goals_table
+from evaluation.report_tables import agents_table, cost_table, gaps_table, goals_table, race_table
 from evaluation.results import Results
 from evaluation.style import agent_label, agent_order, drawn_as
-from evaluation.summary import Protocol, SplitSummary
+from evaluation.summary import Protocol, SplitSummary, Summary
 from evaluation.table import write_file, write_text
 from evaluation.video import read_title
 from evaluation.wording import (
     SPLIT_NAMES,
     SPLIT_WORDS,
+    cautions,
     headline,
     leader,
     misses,
@@ -79,18 +80,22 @@ def _page(results: Results, films: dict[str, tuple[str, str]]) -> str:
         body.append(_family(results, family, mine))
     if remaining:
         body += ["<h2>Films</h2>", *(_film(name, *film) for name, film in remaining.items())]
-    body += [_misses(results), gaps_table(summary.gaps), _protocol(summary.protocol)]
-    return page(f"quickstudy: {summary.protocol.name}", _header(summary.protocol, families), "".join(body), _footer())
+    body += [_misses(results), gaps_table(summary.gaps), _cautions(summary.protocol), _protocol(summary.protocol)]
+    return page(f"quickstudy: {summary.protocol.name}", _header(summary, families), "".join(body), _footer())
 
 
-def _header(protocol: Protocol, families: list[str]) -> str:
+def _header(summary: Summary, families: list[str]) -> str:
+    protocol, normalised = summary.protocol, [split.normalised for split in summary.results]
+    scale = "Scores run from 0, an agent that acts at random, to 1, an oracle that is told the task."
+    if not all(normalised):
+        where = "Where one of them was not measured" if any(normalised) else "Here one of them was not measured, so"
+        scale = f"Scores need an agent that acts at random and an oracle. {where} returns stand in place of scores."
     return (
         f'<p class="kicker">quickstudy · {escape(protocol.name)}</p>'
         "<h1>How quickly do they learn a task they have never met?</h1>"
         f'<p class="lede">Every agent meets the same <b>{protocol.tasks} held-out tasks</b> of each split of '
         f"{escape(' and '.join(families))}, from the same initial states, and has <b>{protocol.episodes} episodes</b> "
-        f"on each to adapt. After each round of learning it is measured.{_long(protocol)} Scores run from 0, an agent "
-        "that acts at random, to 1, an oracle that is told the task.</p>"
+        f"on each to adapt. After each round of learning it is measured.{_long(protocol)} {scale}</p>"
     )
 
 
@@ -114,10 +119,14 @@ def _headlines(splits: tuple[SplitSummary, ...]) -> str:
             f'<div class="card"><div class="where">{escape(split.family)} · '
             f"{SPLIT_WORDS[split.split]}</div>"
             f'<div class="big">{before}<i>→</i>{after} '
-            f"<small>solved by {escape(agent_label(agent.agent))}</small></div>"
+            f"<small>solved by {escape(agent_label(agent.agent))}{_episodes(agent.final.episode)}</small></div>"
             f"<p>{escape(headline(split, agent))}</p></div>"
         )
     return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _episodes(count: int) -> str:
+    return f", before and after {count} episode{'s' if count != 1 else ''}"
 
 
 def _family(results: Results, family: str, films: dict[str, tuple[str, str]]) -> str:
@@ -135,7 +144,7 @@ def _split(results: Results, split: SplitSummary, protocol: Protocol) -> str:
     prefix, longest = f"{split.family}-{split.split}", results.longest(split)
     tasks = max(agent.tasks for agent in longest.agents)
     on_tasks = f" All on the {tasks} tasks of PPO's long runs." if longest is not split else ""
-    counts = f"{max(a.tasks for a in split.agents)} tasks, up to {max(a.seeds for a in split.agents)} training seeds"
+    counts = f"{max(a.tasks for a in split.agents)} tasks, up to {max(a.seeds for a in split.agents)} training runs"
     horizon = protocol.horizons.get(split.family, 1)
     states = f"{protocol.probe_episodes} initial states" if protocol.probe_episodes > 1 else "one initial state"
     parts = [
@@ -143,14 +152,16 @@ def _split(results: Results, split: SplitSummary, protocol: Protocol) -> str:
         f'<p class="kicker">{SPLIT_WORDS[split.split]}</p>',
         figure(
             svg(adaptation_figure(split, protocol.episodes), f"{prefix}-a"),
-            "<b>Adaptation, episode by episode.</b> Left: interquartile mean over seeds and tasks; right: mean "
-            f"success. Bands are 95\u202f% bootstrap intervals over seeds and tasks ({counts}). Each point is a probe "
-            f"from {states}, which costs nothing and teaches nothing. Dotted: the agent was given no more. Level lines "
-            "are agents that do not adapt.",
+            "<b>Adaptation, episode by episode.</b> Left: mean score, thin and dashed the interquartile mean, which "
+            "leaves out the lowest and the highest quarter and so hides what fails on few tasks; right: share solved. "
+            f"Bands are 95\u202f% intervals of the means over runs and tasks ({counts}). Each point is a probe from "
+            f"{states}, which costs nothing and teaches nothing. Dotted: the agent was given no more. Level lines are "
+            "agents that do not adapt.",
         ),
         figure(
             svg(steps_figure(longest, horizon), f"{prefix}-b"),
-            "<b>The same against the steps spent on the task,</b> exploration included, as far as each agent went. "
+            "<b>The same against the steps spent on the task,</b> exploration included, as far as each agent went, on "
+            "a logarithmic axis. "
             f"An episode is {horizon} steps.{on_tasks}",
         ),
     ]
@@ -165,16 +176,20 @@ def _split(results: Results, split: SplitSummary, protocol: Protocol) -> str:
                 wide=round(96 * duel.get_figwidth()),
             )
         )
-    bars = steps_to_figure(split)
+    bars = steps_to_figure(split, horizon)
     if bars is not None:
         parts.append(
             figure(
                 svg(bars, f"{prefix}-d"),
-                "<b>Steps to 80\u202f% of the oracle.</b> Hatched: half of the runs or more (seed and task) never got "
-                "there in all the steps they had.",
+                "<b>Steps to 80\u202f% of the oracle,</b> on a logarithmic axis. Open, with an arrow: half of the runs "
+                "or more (a run on a task) never got there in all the steps they had.",
             )
         )
-    parts.append(agents_table(split))
+    kinds = {
+        number: str(next((value for value in values.values() if isinstance(value, str)), ""))
+        for number, values in enumerate(results.task_values(split.family, split.split))
+    }
+    parts += [agents_table(split), cost_table(split), race_table(split, kinds)]
     return "".join(parts)
 
 
@@ -232,6 +247,14 @@ def _misses(results: Results) -> str:
     return f"<h2>What did not work</h2><ul>{''.join(f'<li>{escape(line)}</li>' for line in found)}</ul>"
 
 
+def _cautions(protocol: Protocol) -> str:
+    found = cautions(protocol)
+    if not found:
+        return ""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in found)
+    return f"<h2>What to know of the comparison</h2><ul>{lines}</ul>"
+
+
 def _protocol(protocol: Protocol) -> str:
     budget = f"{protocol.episodes} adaptation episodes on each task"
     if (long := protocol.long) is not None:
@@ -261,9 +284,10 @@ def _protocol(protocol: Protocol) -> str:
         "<p>All agents meet the same tasks, from the same initial states, with the same budget of steps on each task, "
         "exploration included; the environment counts them. No checkpoint was chosen on these tasks. Probes measure "
         "the policy as adapted so far; their steps are not counted and nothing is learned from them. Scores are "
-        "returns on the scale from the random agent (0) to the oracle (1), which sees the task's parameters. Means of "
-        "scores leave out the lowest and the highest quarter of all runs; intervals are 95\u202f% bootstrap intervals, "
-        "seeds and tasks resampled apart. Everything is computed from the table of episodes, tasks.json and "
+        "returns on the scale from the random agent (0) to the oracle (1), which sees the task's parameters. An "
+        "interquartile mean leaves out the lowest and the highest quarter of all runs on all tasks; the plain mean and "
+        "the share solved stand beside it. Intervals are 95\u202f%, over training runs and tasks, by Student's t for "
+        "each of the two. Everything is computed from the table of episodes, tasks.json and "
         "summary.json beside this page.</p>"
         f"<dl>{listed}</dl><details><summary>where each agent's weights came from</summary><dl>{origins}</dl></details>"
     )

@@ -11,7 +11,7 @@ import numpy as np
 from envs.errors import UserError
 from envs.families import make_family
 from envs.task import Parameter
-from evaluation.curves import PPO, Curves, Scale, curves_of, points_of, resample
+from evaluation.curves import PPO, Curves, Scale, curves_of, points_of, spreads_of
 from evaluation.presets import ARMS
 from evaluation.summary import SplitSummary, Summary, read_summary
 from evaluation.table import TASKS_FILE, Episode, TaskValues, find_episodes, read_episodes, read_tasks
@@ -69,7 +69,7 @@ class Results:
             if curves is None or of_long is None or agent.agent in long:
                 continue
             curves = curves.of_tasks([task for task in of_long.tasks if task in curves.tasks])
-            points = points_of(curves, scale, resample(curves, scale))
+            points = points_of(curves, scale, spreads_of(curves, scale))
             agents.append(replace(agent, curve=points, tasks=len(curves.tasks)))
         return replace(split, agents=tuple(agents))
 

@@ -11,9 +11,11 @@ import numpy as np
 from envs.errors import UserError
 from envs.task import SPLITS
 from evaluation import metrics
+from evaluation.against_ppo import meta_training_steps, ppo_equivalents, race
 from evaluation.curves import (
     ORACLE,
     PPO,
+    PPO_LONG,
     RANDOM,
     Curves,
     Scale,
@@ -21,17 +23,19 @@ from evaluation.curves import (
     longest_ppo,
     on_common_tasks,
     points_of,
-    resample,
+    reference_of,
+    spreads_of,
 )
 from evaluation.goals import PRESET_WITH_GOALS, goals_of
+from evaluation.intervals import Spread, spread_of_means
 from evaluation.presets import ARMS, is_long
 from evaluation.summary import (
+    Adapting,
     AgentSummary,
     Gap,
     Interval,
-    PPOEquivalent,
     Protocol,
-    Reference,
+    Race,
     SplitSummary,
     StepsTo,
     Summary,
@@ -74,7 +78,7 @@ def summarise(episodes: Sequence[Episode], protocol: Protocol, tasks: TaskValues
 def _split_summary(
     family: str, split: str, version: str, curves: Mapping[str, Curves], protocol: Protocol
 ) -> SplitSummary:
-    scale = Scale(_reference(curves.get(RANDOM)), _reference(curves.get(ORACLE)))
+    scale = Scale(reference_of(curves.get(RANDOM)), reference_of(curves.get(ORACLE)))
     if family not in protocol.horizons:
         raise UserError(f"the table has episodes of '{family}', of which the protocol says nothing")
     return SplitSummary(
@@ -86,7 +90,15 @@ def _split_summary(
         random=scale.random,
         oracle=scale.oracle,
         agents=tuple(
-            _agent_summary(agent, scale, curves, protocol.episodes, protocol.horizons[family]) for agent in curves
+            _agent_summary(
+                agent,
+                scale,
+                curves,
+                protocol.episodes,
+                protocol.horizons[family],
+                meta_training_steps(protocol, agent, family),
+            )
+            for agent in curves
         ),
     )
 
@@ -96,43 +108,73 @@ def _order(arm: str) -> tuple[int, str]:
     return (names.index(arm) if arm in names else len(names), arm)
 
 
-def _reference(curves: Curves | None) -> Reference | None:
-    """An end of the scale: agents that are one do not learn, so all their probes measure the same."""
-    if curves is None:
-        return None
-    result = metrics.interquartile_mean(curves.returns.mean(axis=0))
-    return Reference(rounded(result), rounded(curves.success.mean()))
-
-
 def _agent_summary(
-    agent: str, scale: Scale, all_curves: Mapping[str, Curves], budget_episodes: int, horizon: int
+    agent: str,
+    scale: Scale,
+    all_curves: Mapping[str, Curves],
+    budget_episodes: int,
+    horizon: int,
+    meta_steps: float | None,
 ) -> AgentSummary:
     curves, ppo, longest = all_curves[agent], all_curves.get(PPO), longest_ppo(all_curves)
     long = is_long(agent)
     if long:
         budget_episodes = int(curves.episodes[-1])
-    scores, draws = scale.score(curves.returns), resample(curves, scale)
+    scores, spreads = scale.score(curves.returns), spreads_of(curves, scale)
     score, success = metrics.interquartile_mean(scores), metrics.mean(curves.success)
-    curve = points_of(curves, scale, draws)
+    mean_score = metrics.mean(scale.mean_score(curves.returns))
+    curve = points_of(curves, scale, spreads)
     last = curves.probe_by(budget_episodes)
     area = metrics.area_weights(metrics.mean(curves.steps), max(budget_episodes * horizon, 1))
     rival = None if long or agent == PPO else ppo
+
+    def gain(values: np.ndarray) -> np.ndarray:
+        return np.asarray(values[last] - values[0])
+
     return AgentSummary(
         agent=agent,
-        seeds=curves.returns.shape[1],
+        seeds=curves.runs,
         tasks=len(curves.tasks),
         adapts=curves.adapts,
         curve=curve,
         final=curve[last],
-        gain=_interval(score[last] - score[0], draws.score[last] - draws.score[0]),
-        gain_success=_interval(success[last] - success[0], draws.success[last] - draws.success[0]),
-        auc=_interval(area @ score, area @ draws.score),
+        gain=_interval(gain(score), spreads.score.of(gain)),
+        gain_mean=_interval(gain(mean_score), spreads.mean_score.of(gain)),
+        gain_success=_interval(gain(success), spreads.success.of(gain)),
+        adapting=None if long else _adapting(curves, scale, budget_episodes),
+        auc=_interval(area @ score, spreads.score.of(lambda drawn: area @ drawn)),
         steps_to=_steps_to(curves, scores) if scale.normalised else {},
-        ppo_equivalent=() if longest is None else _ppo_equivalent(curves, longest),
+        ppo_equivalent=() if longest is None else ppo_equivalents(curves, longest, meta_steps),
+        race=_race(agent, all_curves, scale, budget_episodes * horizon, horizon),
+        meta_steps=meta_steps,
         worst_decile=rounded(metrics.worst_decile(scores[last])),
         improvement_over_ppo=None if rival is None else _improvement(curves, rival, budget_episodes),
         long=long,
     )
+
+
+def _adapting(curves: Curves, scale: Scale, budget_episodes: int) -> Adapting | None:
+    """Over the adaptation episodes of the common budget."""
+    played = curves.played
+    if played is None or not (counted := played.episodes < budget_episodes).any():
+        return None
+    scores, solved = (v[counted].mean(axis=0) for v in (scale.mean_score(played.returns), played.success))
+    return Adapting(
+        int(counted.sum()),
+        _interval(scores.mean(), spread_of_means(scores)),
+        _interval(solved.mean(), spread_of_means(solved), share=True),
+    )
+
+
+def _race(agent: str, all_curves: Mapping[str, Curves], scale: Scale, budget_steps: int, horizon: int) -> Race | None:
+    """Where PPO had more than the common budget: within it, it gets nowhere."""
+    curves, ppo = all_curves[agent], longest_ppo(all_curves)
+    if ppo is None or not scale.normalised or not curves.adapts or agent in (PPO, PPO_LONG):
+        return None
+    if not is_long(agent) and float(ppo.steps[-1].max()) <= budget_steps:
+        return None
+    opponent = PPO_LONG if PPO_LONG in all_curves else PPO
+    return race(curves, scale.score(curves.returns), ppo, scale.score(ppo.returns), opponent, horizon)
 
 
 def _steps_to(curves: Curves, scores: np.ndarray) -> dict[str, StepsTo]:
@@ -143,21 +185,10 @@ def _steps_to(curves: Curves, scores: np.ndarray) -> dict[str, StepsTo]:
     return found
 
 
-def _ppo_equivalent(curves: Curves, ppo: Curves) -> tuple[PPOEquivalent, ...]:
-    ours, theirs = on_common_tasks(curves, ppo)
-    steps, returns = metrics.mean(ours.steps), metrics.interquartile_mean(ours.returns)
-    ppo_steps, ppo_returns = metrics.mean(theirs.steps), metrics.interquartile_mean(theirs.returns)
-    points = []
-    for p, episode in enumerate(ours.episodes):
-        needed, censored = metrics.equivalent_steps(ppo_steps, ppo_returns, float(returns[p]))
-        points.append(PPOEquivalent(int(episode), rounded(steps[p]), rounded(needed), censored))
-    return tuple(points)
-
-
 def _improvement(curves: Curves, ppo: Curves, budget_episodes: int) -> Interval:
     ours, theirs = (one.returns[one.probe_by(budget_episodes)] for one in on_common_tasks(curves, ppo))
-    draws = metrics.bootstrap_improvement(ours, theirs, np.random.default_rng(0))
-    return _interval(metrics.improvement(ours, theirs), draws)
+    wins = metrics.wins(ours, theirs)
+    return _interval(wins.mean(), spread_of_means(wins, axes=3), share=True)
 
 
 def _gaps(results: Sequence[SplitSummary]) -> tuple[Gap, ...]:
@@ -170,20 +201,25 @@ def _gaps(results: Sequence[SplitSummary]) -> tuple[Gap, ...]:
             for agent in seen.agents:
                 if agent.agent not in theirs:
                     continue
-                score = agent.final.score - theirs[agent.agent].score
+                there, both = theirs[agent.agent], seen.normalised and unseen.normalised
                 gaps.append(
                     Gap(
                         family=seen.family,
                         agent=agent.agent,
                         seen=seen.split,
                         unseen=unseen.split,
-                        score=rounded(score) if seen.normalised and unseen.normalised else None,
-                        success=rounded(agent.final.success - theirs[agent.agent].success),
+                        score=rounded(there.score - agent.final.score) if both else None,
+                        mean_score=rounded(there.mean_score - agent.final.mean_score) if both else None,
+                        success=rounded(there.success - agent.final.success),
                     )
                 )
     return tuple(gaps)
 
 
-def _interval(value: float, draws: np.ndarray) -> Interval:
-    low, high = metrics.interval(draws)
-    return Interval(rounded(value), rounded(low), rounded(high))
+def _interval(value: np.ndarray | float, spread: Spread, share: bool = False) -> Interval:
+    """share: the figure cannot leave 0 .. 1, and neither does its interval."""
+    centre, margin = float(value), float(spread.margin())
+    low, high = centre - margin, centre + margin
+    return Interval(
+        rounded(centre), rounded(max(low, 0.0) if share else low), rounded(min(high, 1.0) if share else high)
+    )

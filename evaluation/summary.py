@@ -26,7 +26,7 @@ Count = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % bootstrap interval over seeds and tasks."""
+    """A figure with its 95 % interval over runs and tasks (`evaluation.intervals`); with one run, over tasks alone."""
 
     value: float
     low: float
@@ -38,15 +38,19 @@ class CurvePoint:
     """One probe of an agent: how good it is after `episode` adaptation episodes.
 
     env_steps: mean steps spent on a task by then.
-    episode_return: interquartile mean return over seeds and tasks.
-    success: mean success, with its 95 % interval success_low .. success_high.
-    score: the return on the scale random = 0, oracle = 1, with its 95 % interval low .. high; where the results are not
-        `normalised`, the return itself.
+    episode_return: interquartile mean return over seeds and tasks. mean_return: the plain mean.
+    success: share of episodes solved, with its 95 % interval success_low .. success_high.
+    mean_score: the plain mean return on the scale random = 0, oracle = 1, with its interval mean_low .. mean_high.
+    score: the interquartile mean on its own such scale, with low .. high. Without a scale both are returns.
     """
 
     episode: int
     env_steps: float
     episode_return: float
+    mean_return: float
+    mean_score: float
+    mean_low: float
+    mean_high: float
     success: float
     success_low: float
     success_high: float
@@ -74,12 +78,61 @@ class PPOEquivalent:
     env_steps: what the agent had spent on the task by then.
     ppo_steps: the first crossing of PPO's own curve of probes; where `censored`, PPO's whole budget: the true number is
         larger, and unknown.
+    tasks_to_pay: on how many tasks the agent must save these steps until its meta-training is paid for; at most so many
+        where `censored`. None for an agent without meta-training, or one that saves nothing.
     """
 
     episode: int
     env_steps: float
     ppo_steps: float
     censored: bool
+    tasks_to_pay: float | None
+
+
+@dataclass(frozen=True)
+class TaskRace:
+    """Steps on one task until a share of the oracle's score: medians over the runs of each side; none for never.
+
+    share_never, ppo_share_never: of the runs of each side.
+    """
+
+    task: int
+    env_steps: float | None
+    share_never: float
+    ppo_steps: float | None
+    ppo_share_never: float
+
+
+@dataclass(frozen=True)
+class Race:
+    """An agent against PPO from scratch to `percent` of the oracle's score, on the tasks of both.
+
+    opponent: the arm of PPO. runs, ppo_runs: how many each side has. ppo_budget: steps that PPO was given.
+    times: median over tasks of PPO's steps over the agent's, these counted as one episode at least; a task that the
+        agent never reaches counts 0, one that neither reaches is left out; none where none is left.
+    lower_bound: PPO never gets there on so many tasks that `times` rests on its budget.
+    """
+
+    percent: int
+    opponent: str
+    runs: int
+    ppo_runs: int
+    ppo_budget: float
+    tasks: tuple[TaskRace, ...]
+    times: float | None
+    lower_bound: bool
+
+
+@dataclass(frozen=True)
+class Adapting:
+    """What an agent earned in the episodes that it learned from, exploring: means over those of the common budget.
+
+    score: mean score, the plain mean; a return where the results are not `normalised`. success: share solved.
+    """
+
+    episodes: int
+    score: Interval
+    success: Interval
 
 
 @dataclass(frozen=True)
@@ -92,11 +145,15 @@ class AgentSummary:
     adapts: whether any episode was given to it.
     curve: one point for each probe, from no adaptation on.
     final: the last point within the budget.
-    gain: score at `final` minus score before any adaptation. gain_success: the same in success.
+    gain: score at `final` minus score before any adaptation. gain_mean, gain_success: the same in the mean score and in
+        the share solved.
+    adapting: what it earned while it adapted; none for an agent that does not, or whose episodes are not all recorded.
     auc: mean score over the budget (area under the curve over steps, divided by the steps).
     steps_to: keys "50", "80", "90": percent of the oracle; empty where the results are not normalised.
     ppo_equivalent: one for each point of `curve`, against the longest runs of PPO from scratch, on the tasks of both;
         empty where there is no PPO from scratch.
+    race: to 80 % of the oracle against PPO from scratch; none where PPO had no more than the common budget.
+    meta_steps: steps of meta-training, mean over the runs; none for an agent that was not trained before.
     worst_decile: mean score at `final` of the worst tenth of the tasks.
     improvement_over_ppo: probability that the agent's return at `final` beats that of PPO from scratch on that task,
         both with the common budget; none for a long arm.
@@ -110,10 +167,14 @@ class AgentSummary:
     curve: tuple[CurvePoint, ...]
     final: CurvePoint
     gain: Interval
+    gain_mean: Interval
     gain_success: Interval
+    adapting: Adapting | None
     auc: Interval
     steps_to: dict[str, StepsTo]
     ppo_equivalent: tuple[PPOEquivalent, ...]
+    race: Race | None
+    meta_steps: float | None
     worst_decile: float
     improvement_over_ppo: Interval | None
     long: bool = False
@@ -121,9 +182,10 @@ class AgentSummary:
 
 @dataclass(frozen=True)
 class Reference:
-    """An end of the scale: interquartile mean return and mean success of the random agent or the oracle."""
+    """An end of the scale: interquartile mean return, mean return and share solved of random or oracle."""
 
     episode_return: float
+    mean_return: float
     success: float
 
 
@@ -148,9 +210,9 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class Gap:
-    """How much worse an agent is on another split: figures at `final` on `seen` minus those on `unseen`.
+    """How an agent fares on another split: figures at `final` on `unseen` minus those on `seen`, negative for worse.
 
-    score: none where one of the two splits is not normalised.
+    score, mean_score: none where one of the two splits is not normalised.
     """
 
     family: str
@@ -158,6 +220,7 @@ class Gap:
     seen: str
     unseen: str
     score: float | None
+    mean_score: float | None
     success: float
 
 
@@ -167,10 +230,10 @@ class Goal:
 
     figure: what is measured, in words. family, split: where. agent: on which one; empty where on none.
     goal: what it should be, in words.
-    measured, low, high: the figure with its 95 % interval; none where it was not measured.
+    measured, low, high: the figure with its 95 % interval; none where it was not measured. runs: of the agent.
     verdict: by the point estimate, for goals that ask for intervals apart by the intervals.
     note: what else to know: the other agent's figure, what is missing, how to read it.
-    unit: of `measured`: a score, a share of episodes, or how many times as many steps.
+    unit: of `measured`: a share of episodes, or how many times as many steps.
     lower_bound: the true figure is `measured` or more.
     """
 
@@ -184,8 +247,9 @@ class Goal:
     high: float | None
     verdict: Verdict
     note: str
-    unit: Literal["score", "share", "times"] = "score"
+    unit: Literal["share", "times"] = "share"
     lower_bound: bool = False
+    runs: int = 0
 
 
 @dataclass(frozen=True)

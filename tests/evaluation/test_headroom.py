@@ -45,6 +45,7 @@ def test_the_gap_as_a_share_of_the_oracles_lead_over_random() -> None:
         gap_return=exactly(6.0),
         gap_success=exactly(0.75),
         headroom=exactly(0.6),  # (12 - 6) / (12 - 2)
+        headroom_mean=exactly(0.6),
     )
 
 
@@ -54,11 +55,15 @@ def test_returns_are_interquartile_means_and_success_is_a_mean() -> None:
     assert figures.blind_return.value == 3.5  # the mean of 2, 3, 4, 5
     assert figures.blind_success.value == 0.125
     assert figures.headroom.value == 0.65
+    assert figures.headroom_mean.value == pytest.approx(1.0 - 121 / 80)  # a blind policy that is superb on one task
 
 
 def test_seeds_that_differ_make_the_interval_wide() -> None:
     lucky = curves([[10.0] * 4, [0.0] * 4])  # one training run is as good as the oracle, one as bad as random
-    assert figures_of(curves(0.0), lucky, curves(10.0, 1.0)).headroom == Interval(0.5, 0.0, 1.0)
+    found = figures_of(curves(0.0), lucky, curves(10.0, 1.0)).headroom
+    # Two runs have one degree of freedom: t is 12.7, and the standard error of 0 and 1 is a half.
+    assert (found.value, found.low) == (0.5, pytest.approx(0.5 - 12.706 / 2, rel=0.1))
+    assert found.high - 0.5 == pytest.approx(0.5 - found.low)
 
 
 def test_tasks_are_resampled_together() -> None:

@@ -19,43 +19,6 @@ def test_statistics_reduce_the_last_two_axes() -> None:
     assert metrics.interquartile_mean(curve) == pytest.approx([3.5, 11.5, 19.5])
 
 
-def test_bootstrap_of_equal_values_has_no_width() -> None:
-    low, high = metrics.interval(metrics.bootstrap(metrics.mean, np.full((2, 3, 4), 7.0), np.random.default_rng(0)))
-    assert (low == 7.0).all()
-    assert (high == 7.0).all()
-
-
-def test_bootstrap_width_is_that_of_the_mean() -> None:
-    # One seed, 100 tasks of which half are 1: the deviation of the mean is 0.5 / 10 = 0.05, 1.96 of them is 0.098.
-    values = np.repeat([0.0, 1.0], 50)[None]
-    low, high = metrics.interval(metrics.bootstrap(metrics.mean, values, np.random.default_rng(0), draws=4000))
-    assert low == pytest.approx(0.402, abs=0.015)
-    assert high == pytest.approx(0.598, abs=0.015)
-
-
-def test_bootstrap_takes_a_bad_seed_as_bad_on_every_task() -> None:
-    # One of two seeds fails everywhere: a quarter of the draws hold it twice and a quarter not at all. Drawing the seed
-    # of each task by itself would have put every draw near 0.5.
-    values = np.stack([np.zeros(50), np.ones(50)])
-    draws = metrics.bootstrap(metrics.mean, values, np.random.default_rng(0))
-    assert (draws == 0.0).mean() == pytest.approx(0.25, abs=0.04)
-    assert (draws == 1.0).mean() == pytest.approx(0.25, abs=0.04)
-
-
-def test_bootstrap_resamples_the_points_of_a_curve_together() -> None:
-    first = np.random.default_rng(1).normal(size=(3, 5))
-    draws = metrics.bootstrap(metrics.mean, np.stack([first, first + 2.0]), np.random.default_rng(0), draws=50)
-    assert draws.shape == (2, 50)
-    assert draws[1] - draws[0] == pytest.approx(2.0)
-
-
-def test_bootstrap_depends_on_the_generator_alone() -> None:
-    values = np.random.default_rng(1).normal(size=(3, 5))
-    once, again = (metrics.bootstrap(metrics.mean, values, np.random.default_rng(4), draws=250) for _ in range(2))
-    assert (once == again).all()
-    assert len(once) == 250
-
-
 def test_normalised_score() -> None:
     assert metrics.normalised_score(np.array([2.0, 4.5, 7.0, 12.0]), 2.0, 7.0).tolist() == [0.0, 0.5, 1.0, 2.0]
     with pytest.raises(ValueError, match="no better than the random"):
@@ -110,14 +73,6 @@ def test_improvement_counts_pairs_on_the_same_task() -> None:
     assert metrics.improvement(ours, theirs) == (2.5 + 1.0) / 8
     assert metrics.improvement(ours, ours) == 0.5
     assert metrics.improvement(ours + 100, theirs) == 1.0
-
-
-def test_bootstrap_of_improvement() -> None:
-    ours, theirs = np.ones((1, 40)), np.repeat([0.0, 2.0], 20)[None]
-    low, high = metrics.interval(metrics.bootstrap_improvement(ours, theirs, np.random.default_rng(0), draws=4000))
-    # The mean of 40 coins: 0.5 +- 1.96 * 0.5 / sqrt(40) = 0.155.
-    assert low == pytest.approx(0.345, abs=0.03)
-    assert high == pytest.approx(0.655, abs=0.03)
 
 
 def test_worst_decile_is_the_mean_of_the_worst_tasks() -> None:

@@ -78,6 +78,7 @@ def test_the_scale_runs_from_random_to_oracle() -> None:
     )
     assert result.oracle
     assert result.oracle.success == 0.75
+    assert (result.random and result.random.mean_return, result.oracle.mean_return) == (-10.75, 32.0)
     assert result.budget_steps == 40
     assert [agent.agent for agent in result.agents] == ["maml", "ppo", "ppo-oracle", "random"]
     agents = agents_of(summarise(TABLE, PROTOCOL))
@@ -95,6 +96,96 @@ def test_the_curve_of_an_agent() -> None:
     assert all(point.low <= point.score <= point.high for point in maml.curve)
     assert maml.curve[0].low < 0.2 < maml.curve[0].high
     assert maml.final == maml.curve[-1]
+
+
+def test_means_stand_beside_interquartile_means() -> None:
+    """A family that falls in two: every fourth task is solved, and the interquartile mean sees none of them."""
+    halves = adapts(probes("maml", {0: [0.0] * 8, 4: [0.0] * 6 + [10.0] * 2}, success=[0] * 6 + [1] * 2))
+    ends = [*probes("random", {0: [0.0] * 8}), *probes("ppo-oracle", {0: [8.0] * 2 + [10.0] * 6}, success=[1] * 8)]
+    (result,) = summarise([*halves, *ends], PROTOCOL).results
+    maml = result.agents[0]
+    assert (maml.final.score, maml.final.episode_return) == (0.0, 0.0)
+    assert maml.final.mean_return == 2.5
+    assert maml.final.mean_score == pytest.approx(2.5 / 9.5, abs=1e-6)  # on the scale of means
+    assert maml.final.success == 0.25
+    assert maml.gain_mean.value == pytest.approx(2.5 / 9.5, abs=1e-6)
+    assert result.oracle
+    assert (result.oracle.episode_return, result.oracle.mean_return) == (10.0, 9.5)
+    assert result.agents[1].final.mean_score == 1.0
+
+
+def test_what_is_earned_while_adapting_is_told_apart_from_probes() -> None:
+    """An agent that behaves in probes alone: it reaches all of the oracle there, and nothing while it adapts."""
+    behaves = probes("maml", {0: [10.0] * 4, 4: [10.0] * 4}, success=[1] * 4)
+    episodes = [
+        row for n in range(6) for row in probes("maml", {n: [0.0, 0.0, 0.0, 8.0 * (n < 4)]}, [0] * 4, role="adapt")
+    ]
+    maml = agents_of(summarise([*RANDOM, *ORACLE, *behaves, *episodes], PROTOCOL))["maml"]
+    assert (maml.final.score, maml.final.success) == (1.0, 1.0)
+    assert maml.adapting
+    # Four episodes are the common budget: those after it do not count. Random's mean is -10.75, the oracle's 32.
+    assert maml.adapting.episodes == 4
+    assert maml.adapting.score.value == pytest.approx((2.0 + 10.75) / 42.75, abs=1e-6)
+    assert maml.adapting.success.value == 0.0
+    assert agents_of(summarise(TABLE, PROTOCOL))["random"].adapting is None
+    hole = [row for row in episodes if (row.task, row.episode) != (1, 2)]
+    with pytest.raises(
+        UserError, match="no adaptation episode of maml on probe/test, seed 0, task 1, after 2 episodes"
+    ):
+        summarise([*behaves, *hole], PROTOCOL)
+
+
+def test_steps_to_the_oracle_are_told_of_both_sides_on_each_task() -> None:
+    ppo = adapts(probes("ppo", {0: [0.0] * 4, 20: [0.0, 9.0, 7.0, 9.0], 40: [9.0, 9.0, 7.0, 9.0]}))
+    race = agents_of(summarise([*RANDOM, *ORACLE, *MAML, *ppo], PROTOCOL))["maml"].race
+    assert race
+    assert (race.percent, race.opponent, race.runs, race.ppo_runs, race.ppo_budget) == (80, "ppo", 1, 1, 400.0)
+    # MAML is at 8 of the oracle's 10 after: never, 40, 40, 20 steps. PPO after 400, 200, never, 200.
+    assert [(row.env_steps, row.ppo_steps) for row in race.tasks] == [
+        (None, 400.0), (40.0, 200.0), (40.0, None), (20.0, 200.0)
+    ]  # fmt: skip
+    assert [row.share_never for row in race.tasks] == [1.0, 0.0, 0.0, 0.0]
+    # PPO's steps over MAML's: 0 where it never gets there, 5, at least 10, 10: between 5 and 10 lies the median.
+    assert (race.times, race.lower_bound) == (7.5, False)
+    never = adapts(probes("ppo", {0: [0.0] * 4, 40: [0.0] * 4}))
+    bound = agents_of(summarise([*RANDOM, *ORACLE, *MAML, *never], PROTOCOL))["maml"].race
+    assert bound
+    assert (bound.times, bound.lower_bound) == (10.0, True)  # of 10, 10 and 20, on the three tasks it reaches
+    # Within the common budget PPO gets nowhere, and the two are not raced.
+    short = agents_of(summarise([*RANDOM, *ORACLE, *MAML, *PPO[:8], *PPO[12:]], PROTOCOL))["maml"]
+    assert short.race is None
+
+
+def test_several_runs_of_ppo_count_by_their_median() -> None:
+    levels = {0: [0.0] * 4, 20: [0.0] * 4, 40: [9.0] * 4}
+    early, late = {**levels, 20: [9.0] * 4}, {**levels, 40: [0.0] * 4}
+    ppo = [row for seed, given in enumerate((levels, early, late)) for row in adapts(probes("ppo", given, seed=seed))]
+    race = agents_of(summarise([*RANDOM, *ORACLE, *MAML, *ppo], PROTOCOL))["maml"].race
+    assert race
+    assert race.ppo_runs == 3
+    assert {(row.ppo_steps, row.ppo_share_never) for row in race.tasks} == {(400.0, 0.333333)}
+
+
+def test_an_agent_at_once_there_counts_as_one_episode() -> None:
+    ready = adapts(probes("maml", {0: [9.0] * 4, 4: [9.0] * 4}))
+    ppo = adapts(probes("ppo", {0: [0.0] * 4, 20: [9.0] * 4}))
+    race = agents_of(summarise([*RANDOM, *ORACLE, *ready, *ppo], PROTOCOL))["maml"].race
+    assert race
+    assert [row.env_steps for row in race.tasks] == [0.0] * 4
+    assert race.times == 20.0  # 200 steps over the 10 of an episode
+
+
+def test_meta_training_is_paid_for_after_so_many_tasks() -> None:
+    origins = {f"maml/probe/{seed}": f"runs/maml-{seed}, {1000 + seed} steps, weights 12ab" for seed in range(3)}
+    protocol = dataclasses.replace(PROTOCOL, checkpoints={**origins, "maml-2/probe/0": "runs/x, 9 steps, weights 0"})
+    agents = agents_of(summarise(TABLE, protocol))
+    assert agents["maml"].meta_steps == 1001.0
+    # PPO needs 70 steps for what MAML has after 20, and more than 80 for what it has after 40: 50 and 40 saved a task.
+    assert [point.tasks_to_pay for point in agents["maml"].ppo_equivalent] == [
+        pytest.approx(1001 / 40), pytest.approx(1001 / 50), pytest.approx(1001 / 40)
+    ]  # fmt: skip
+    assert agents["ppo"].meta_steps is None
+    assert {point.tasks_to_pay for point in agents["ppo"].ppo_equivalent} == {None}
 
 
 def test_the_figures_of_an_agent() -> None:
@@ -166,7 +257,7 @@ def test_the_gap_between_splits() -> None:
     ends = [dataclasses.replace(row, split="ood") for row in (*RANDOM, *ORACLE)]
     summary = summarise([*TABLE, *unseen, *ends], PROTOCOL)
     gaps = {(gap.agent, gap.seen, gap.unseen): gap.score for gap in summary.gaps}
-    assert gaps == {("maml", "test", "ood"): 0.45, ("ppo-oracle", "test", "ood"): 0.0, ("random", "test", "ood"): 0.0}
+    assert gaps == {("maml", "test", "ood"): -0.45, ("ppo-oracle", "test", "ood"): 0.0, ("random", "test", "ood"): 0.0}
     without = summarise([*MAML, *unseen], PROTOCOL)
     assert [gap.score for gap in without.gaps] == [None]
 
