@@ -283,4 +283,4 @@ def _outcome(rows: Sequence[Episode]) -> str:
         figures.append((f"{result:.1f}", f"{success:.0%}"))
     steps = max(row.env_steps for row in rows)
     returns, successes = (" -> ".join(column) for column in zip(*figures, strict=True))
-    return f"return {returns}, success {successes}" + (f" after {steps} steps on each task" if steps else "")
+    return f"mean return {returns}, solved {successes}" + (f" after {steps} steps on each task" if steps else "")

@@ -24,6 +24,8 @@ CELLS = "cells"
 """The folder of tables of finished cells, within that of the results."""
 LONG_CELL_TASKS = 2
 """Tasks of a cell of a long arm: what an interruption costs is minutes, not hours."""
+HORIZON_ENDS = "the horizon ends what counts"
+"""What an arm's origin says where PPO learns a task by the meta-learners' rule; while it bootstrapped, none said so."""
 DEFAULT_RUNS = "runs"
 """Where `quickstudy train` puts its run directories."""
 
@@ -180,7 +182,7 @@ def _references(arm: Arm, family: str, seeds: int, trained: dict[tuple[str, str]
 def _learning(agent: Any) -> str:
     """The settings that an agent of PPO learns a task with, which its weights do not tell."""
     task = getattr(agent, "task", None)
-    return "" if task is None else f", learns with {json.dumps(dataclasses.asdict(task))}"
+    return "" if task is None else f", learns with {json.dumps(dataclasses.asdict(task))}; {HORIZON_ENDS}"
 
 
 def _digest(agent: Any) -> str:

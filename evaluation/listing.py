@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from evaluation.curves import PPO, PPO_LONG
@@ -22,7 +23,7 @@ BY_WORTH = (
 def print_summary(console: Console, summary: Summary) -> None:
     """One table for each split of each family: where every agent began, where it came to, and at what cost."""
     if not console.is_terminal:  # a file or a pipe has no width of its own; rich's guess of 80 would break the rows
-        console = Console(file=console.file, width=max(console.width, 160))
+        console = Console(file=console.file, width=max(console.width, 180))
     for result in summary.results:
         _print_split(console, result)
     if summary.goals:
@@ -65,7 +66,8 @@ def _print_goals(console: Console, goals: Sequence[Goal]) -> None:
 
 def _print_split(console: Console, result: SplitSummary) -> None:
     columns = list(BY_WORTH)
-    while len(columns) > 2 and console.measure(_table(result, columns)).maximum > console.width:
+    unbounded = console.options.update(max_width=1000)
+    while len(columns) > 2 and Measurement.get(console, unbounded, _table(result, columns)).maximum > console.width:
         columns.pop()
     console.print(_table(result, columns))
     if left_out := BY_WORTH[len(columns) :]:
@@ -83,6 +85,7 @@ def _table(result: SplitSummary, columns: Sequence[str]) -> Table:
     for agent in result.agents:
         if agent.long:
             title += f"; {agent.agent}: {agent.final.env_steps:,.0f} steps on {agent.tasks} of the tasks"
+    title += f"; after {max(a.final.episode for a in result.agents if not a.long)} episodes" if _common(result) else ""
     title += "; intervals are over runs and tasks, with 1 run over tasks alone"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     heads = {"mean": "mean score", "interquartile mean": "interquartile mean score"}
@@ -96,6 +99,11 @@ def _table(result: SplitSummary, columns: Sequence[str]) -> Table:
         cells = _cells(agent)
         table.add_row(*(cells[column] for column in columns))
     return table
+
+
+def _common(result: SplitSummary) -> bool:
+    """Does any agent adapt within the common budget?"""
+    return any(agent.adapts and not agent.long for agent in result.agents)
 
 
 def _cells(agent: AgentSummary) -> dict[str, str]:
@@ -126,8 +134,8 @@ def _steps_to(agent: AgentSummary) -> str:
 
 
 def _ppo_steps(agent: AgentSummary) -> str:
-    """What PPO from scratch needs for the return that the agent ends its budget with, after so many episodes."""
+    """What PPO from scratch needs for the return that the agent ends the common budget with."""
     points = [point for point in agent.ppo_equivalent if point.episode == agent.final.episode]
-    if not points or agent.agent in (PPO, PPO_LONG) or not agent.adapts:
+    if not points or agent.agent in (PPO, PPO_LONG) or not agent.adapts or agent.long:
         return "-"
-    return f"{'> ' if points[0].censored else ''}{points[0].ppo_steps:,.0f} (after {points[0].episode} episodes)"
+    return f"{'> ' if points[0].censored else ''}{points[0].ppo_steps:,.0f}"

@@ -33,7 +33,7 @@ p { margin: 10px 0; max-width: 46em; }
 .card .where { color: var(--soft); font-size: 14px; }
 .card .big { font-size: 44px; font-weight: 650; letter-spacing: -0.03em; line-height: 1.15; margin: 6px 0 2px;
   font-variant-numeric: tabular-nums; }
-.card .big small { font-size: 17px; font-weight: 450; letter-spacing: 0; color: var(--soft); }
+.card .big small { display: block; font-size: 16px; font-weight: 450; letter-spacing: 0; color: var(--soft); }
 .card .big i { font-style: normal; color: var(--soft); font-weight: 350; padding: 0 4px; }
 .card p { margin: 6px 0 10px; }
 .dot { display: inline-block; width: 11px; height: 11px; border-radius: 50%; background: var(--agent, var(--soft));
@@ -52,12 +52,12 @@ figcaption { color: var(--soft); font-size: 14px; max-width: 58em; margin-top: 4
   background-repeat: no-repeat; background-attachment: local, local, scroll, scroll; }
 .wide::before { content: "scroll sideways for the rest →"; position: sticky; left: 0; display: block;
   width: max-content; color: var(--soft); font-size: 12.5px; }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; min-width: 100%; }
-th { text-align: right; font-weight: 550; color: var(--soft); padding: 6px 7px; border-bottom: 1.5px solid var(--grid);
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; min-width: 100%; }
+th { text-align: right; font-weight: 550; color: var(--soft); padding: 6px 5px; border-bottom: 1.5px solid var(--grid);
   vertical-align: bottom; line-height: 1.3; white-space: nowrap; }
-td { text-align: right; padding: 8px 7px; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+td { text-align: right; padding: 8px 5px; border-bottom: 1px solid var(--grid); white-space: nowrap; }
 td:first-child, th:first-child { text-align: left; padding-left: 0; }
-td small { display: block; color: var(--soft); font-size: 11.5px; }
+td small { display: block; color: var(--soft); font-size: 11px; }
 td:last-child, th:last-child { padding-right: 0; }
 td.up { color: var(--good); } td.down { color: var(--bad); } td.none { color: var(--soft); }
 table.goals td:nth-child(2), table.goals td:nth-child(4), table.goals th:nth-child(2), table.goals th:nth-child(4) {
@@ -87,7 +87,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 ul { padding-left: 20px; max-width: 46em; } li { margin: 5px 0; }
 footer { color: var(--soft); font-size: 14px; padding-top: 30px; padding-bottom: 60px; }
 @media (max-width: 640px) { .legend { position: static; } h1 { font-size: 31px; } .card .big { font-size: 34px; }
-  .card .big small { display: block; } .cards { grid-template-columns: 1fr; }
+  .cards { grid-template-columns: 1fr; }
   main, header, footer { padding-left: 18px; padding-right: 18px; } }
 @media print { .legend { display: none; } }
 """

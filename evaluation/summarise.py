@@ -140,7 +140,7 @@ def _agent_summary(
         final=curve[last],
         gain=_interval(gain(score), spreads.score.of(gain)),
         gain_mean=_interval(gain(mean_score), spreads.mean_score.of(gain)),
-        gain_success=_interval(gain(success), spreads.success.of(gain)),
+        gain_success=_interval(gain(success), spreads.success.of(gain), -1.0, 1.0),
         adapting=None if long else _adapting(curves, scale, budget_episodes),
         auc=_interval(area @ score, spreads.score.of(lambda drawn: area @ drawn)),
         steps_to=_steps_to(curves, scores) if scale.normalised else {},
@@ -162,7 +162,7 @@ def _adapting(curves: Curves, scale: Scale, budget_episodes: int) -> Adapting | 
     return Adapting(
         int(counted.sum()),
         _interval(scores.mean(), spread_of_means(scores)),
-        _interval(solved.mean(), spread_of_means(solved), share=True),
+        _interval(solved.mean(), spread_of_means(solved), 0.0, 1.0),
     )
 
 
@@ -188,7 +188,7 @@ def _steps_to(curves: Curves, scores: np.ndarray) -> dict[str, StepsTo]:
 def _improvement(curves: Curves, ppo: Curves, budget_episodes: int) -> Interval:
     ours, theirs = (one.returns[one.probe_by(budget_episodes)] for one in on_common_tasks(curves, ppo))
     wins = metrics.wins(ours, theirs)
-    return _interval(wins.mean(), spread_of_means(wins, axes=3), share=True)
+    return _interval(wins.mean(), spread_of_means(wins, axes=3), 0.0, 1.0)
 
 
 def _gaps(results: Sequence[SplitSummary]) -> tuple[Gap, ...]:
@@ -216,10 +216,7 @@ def _gaps(results: Sequence[SplitSummary]) -> tuple[Gap, ...]:
     return tuple(gaps)
 
 
-def _interval(value: np.ndarray | float, spread: Spread, share: bool = False) -> Interval:
-    """share: the figure cannot leave 0 .. 1, and neither does its interval."""
+def _interval(value: np.ndarray | float, spread: Spread, least: float = -np.inf, most: float = np.inf) -> Interval:
+    """least, most: what the figure cannot leave, and so neither does its interval."""
     centre, margin = float(value), float(spread.margin())
-    low, high = centre - margin, centre + margin
-    return Interval(
-        rounded(centre), rounded(max(low, 0.0) if share else low), rounded(min(high, 1.0) if share else high)
-    )
+    return Interval(rounded(centre), rounded(max(centre - margin, least)), rounded(min(centre + margin, most)))

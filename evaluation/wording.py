@@ -6,13 +6,11 @@ import math
 from collections.abc import Sequence
 
 from evaluation.curves import PPO
+from evaluation.grid import HORIZON_ENDS
 from evaluation.plots import thousands
 from evaluation.presets import HEADLINE_RUNS
 from evaluation.style import agent_label
 from evaluation.summary import AgentSummary, Goal, Interval, PPOEquivalent, Protocol, SplitSummary
-
-HORIZON_ENDS = "the horizon ends what counts"
-"""What the origin of an arm of PPO says where it learns by that rule (`Protocol.checkpoints`); none said so before."""
 
 SPLIT_NAMES = {"train": "Training tasks", "test": "Held-out tasks", "ood": "Out of distribution"}
 SPLIT_WORDS = {

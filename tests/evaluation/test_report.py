@@ -15,16 +15,18 @@ import pytest
 from made_up import AGENTS, write_evaluation
 
 from envs.errors import UserError
+from evaluation.grid import HORIZON_ENDS
 from evaluation.maps import success_by_kind, task_map
 from evaluation.overview import overview_figure, steps_overview
 from evaluation.plots import adaptation_figure, compact, duel_figure, png, steps_figure, steps_to_figure, svg
 from evaluation.presets import is_long
 from evaluation.report import write_report
+from evaluation.report_tables import cost_table
 from evaluation.results import Results, duel
 from evaluation.style import agent_colour, agent_label, agent_order, drawn_as
 from evaluation.summarise import summarise_directory
 from evaluation.summary import AgentSummary, SplitSummary
-from evaluation.wording import headline, leader, misses, number, percent, signed
+from evaluation.wording import cautions, headline, leader, misses, number, percent, points, signed
 
 FAMILY = "terrain-planar"
 
@@ -65,7 +67,9 @@ class TestReport:
             best = leader(split)
             assert best is not None
             assert best.agent == "rl2"
-            assert percent(best.final.success) in texts(report)
+            assert f"{percent(best.curve[0].success)} → {percent(best.final.success)}" in re.sub(
+                r"\s*→\s*", " → ", texts(report)
+            )
             assert headline(split, best) in texts(report)
 
     def test_it_asks_nothing_of_anyone_else(self, report: str) -> None:
@@ -109,6 +113,38 @@ class TestReport:
         assert 'src="data:video/mp4;base64,c21hbGw="' in page
         assert 'src="holiday.mp4"' in page
         assert page.index("c21hbGw=") < page.index("Held-out tasks") < page.index("holiday.mp4")
+
+    def test_wide_tables_say_that_they_go_on(self, report: str) -> None:
+        assert "scroll sideways for the rest" in report
+        assert "classList.toggle('wide', part.scrollWidth > part.clientWidth + 1)" in report
+
+    def test_both_sides_steps_and_the_price_of_meta_training_are_told(self, report: str, results: Results) -> None:
+        split = results.summary.results[0]
+        agent = next(a for a in split.agents if a.agent == "rl2")
+        assert agent.race is not None
+        assert (agent.race.opponent, agent.race.ppo_runs, len(agent.race.tasks)) == ("ppo-long", 1, 4)
+        assert report.count("task by task</h4>") == 1  # on `ood` PPO had the common budget alone
+        paid = replace(agent, meta_steps=3e6, ppo_equivalent=tuple(
+            replace(e, ppo_steps=2000.0, censored=False, tasks_to_pay=187.2) for e in agent.ppo_equivalent
+        ))  # fmt: skip
+        shown = texts(cost_table(replace(split, agents=(paid,))))
+        assert "pays off from 188 tasks on" in shown
+        assert re.search(r"after 1 episode\s+PPO needs for as much as\s+after 5 episodes", shown)
+        assert "2\u202f000 steps, 33x" in shown  # over the 60 steps of one episode
+        assert "2\u202f000 steps, 7x" in shown  # over the 300 of five
+        assert cost_table(replace(split, agents=(agent,))) == ""  # its meta-training is not known
+
+    def test_worse_is_below_zero(self, report: str, results: Results) -> None:
+        gap = next(g for g in results.summary.gaps if g.agent == "rl2")
+        assert gap.success < 0
+        assert f"{points(gap.success)}" in texts(report)
+        assert "test → ood" in texts(report)
+
+    def test_without_a_scale_the_page_does_not_speak_of_one(self, tmp_path: Path) -> None:
+        write_evaluation(tmp_path, {FAMILY: ("test",)}, ("rl2",), tasks=2, seeds=1, episodes=2, long_episodes=2)
+        page = texts(write_report(tmp_path).read_text(encoding="utf-8"))
+        assert "Scores run from 0" not in page
+        assert "returns stand in place of scores" in page
 
     def test_markup_in_names_is_shown_and_not_obeyed(self, tmp_path: Path) -> None:
         command = "quickstudy <script>alert(1)</script>"
@@ -166,7 +202,8 @@ class TestFigures:
 
     def test_the_overview_has_a_panel_for_each_split_and_no_long_run(self, results: Results) -> None:
         figure = overview_figure(results)
-        assert [axes.get_visible() for axes in figure.axes] == [True, True]
+        assert [axes.get_visible() for axes in figure.axes] == [True] * 4  # solved and mean score on either split
+        assert [axes.get_ylabel().split("\n")[0] for axes in figure.axes] == ["solved", "mean score"] * 2
         labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert labels == [agent_label(name) for name in AGENTS if not is_long(name) and name != "random"]
         for axes in figure.axes:
@@ -175,8 +212,7 @@ class TestFigures:
     def test_the_figure_over_steps_goes_as_far_as_the_long_runs(self, results: Results) -> None:
         figure = steps_overview(results)
         assert figure is not None
-        (axes,) = figure.axes
-        assert axes.get_xlim()[1] == 2400
+        assert [axes.get_xlim()[1] for axes in figure.axes] == [2400, 2400]
         usual = tuple(
             replace(split, agents=tuple(agent for agent in split.agents if not agent.long))
             for split in results.summary.results
@@ -207,7 +243,8 @@ class TestFigures:
 
         def without(agent: AgentSummary, whole: bool) -> AgentSummary:
             curve = tuple(
-                replace(p, score=nan, low=nan, high=nan) if whole or p.episode == 0 else p for p in agent.curve
+                replace(p, mean_score=nan, mean_low=nan, mean_high=nan) if whole or p.episode == 0 else p
+                for p in agent.curve
             )
             return replace(agent, curve=curve)
 
@@ -216,15 +253,18 @@ class TestFigures:
         assert "RL²" in drawn
         assert "MAML" not in drawn
 
-    def test_bars_say_who_never_got_there(self, results: Results) -> None:
+    def test_marks_say_who_never_got_there(self, results: Results) -> None:
         split = results.summary.results[0]
-        figure = steps_to_figure(split)
+        figure = steps_to_figure(split, 60)
         assert figure is not None
         drawn = svg(figure, "a")
         maml = next(agent for agent in split.agents if agent.agent == "maml")
         assert maml.steps_to["80"].median is None
         assert "not within" in drawn
-        assert steps_to_figure(replace(split, agents=())) is None
+        assert figure.axes[0].get_xscale() == "log"  # 60 steps and 2 400 are both to be seen
+        left, right = figure.axes[0].get_xlim()
+        assert (left, right) == (30, 2400)
+        assert steps_to_figure(replace(split, agents=()), 60) is None
 
     def test_no_duel_without_an_opponent(self, results: Results) -> None:
         split = results.summary.results[0]
@@ -269,18 +309,68 @@ class TestWords:
     def test_a_gain_is_only_called_real_when_its_interval_says_so(self, results: Results) -> None:
         agent = self.agent(results)
         split = self.split(results)
-        for low, high, words in ((0.1, 0.3, "is real"), (-0.1, 0.3, "cannot be told"), (-0.3, -0.1, "gets worse")):
-            gain = replace(agent.gain, low=low, high=high)
-            text = headline(split, replace(agent, gain=gain))
+        for value, low, high, words in (
+            (0.2, 0.1, 0.3, "is real (+20 points, 95\u202f% interval +10 to +30)"),
+            (0.1, -0.1, 0.3, "cannot be told from none (+10 points"),
+            (-0.2, -0.3, -0.1, "solves fewer as it adapts (\u221220 points"),
+        ):
+            gain = replace(agent.gain_success, value=value, low=low, high=high)
+            text = headline(split, replace(agent, gain_success=gain))
             assert words in text
-            assert bool(misses([replace(split, agents=(replace(agent, gain=gain),))])) == (low < 0)
+            assert bool(misses([replace(split, agents=(replace(agent, gain_success=gain),))])) == (low < 0)
+
+    def test_a_rising_score_is_no_gain_where_fewer_are_solved(self, results: Results) -> None:
+        """A card set "90 % to 83 % solved" in its largest type and said that the gain was real: the score's."""
+        agent = self.agent(results)
+        rising = replace(agent.gain, value=0.2, low=0.1, high=0.3)
+        falling = replace(agent.gain_success, value=-0.07, low=-0.3, high=0.16)
+        text = headline(self.split(results), replace(agent, gain=rising, gain_mean=rising, gain_success=falling))
+        assert "cannot be told from none (\u22127 points" in text
+        assert "It solved fewer in the end." in text
+        assert "real" not in text
+
+    def test_it_says_what_an_interval_is_over_and_what_was_earned_while_adapting(self, results: Results) -> None:
+        agent = self.agent(results)
+        text = headline(self.split(results), agent)
+        assert "2 runs, 8 tasks" in text
+        assert agent.adapting is not None
+        assert f"While it adapts, exploring, it solves {percent(agent.adapting.success.value)} at a mean score" in text
+        assert "one run, so over tasks alone: 8 tasks" in headline(self.split(results), replace(agent, seeds=1))
+
+    def test_ppo_with_the_common_budget_alone_says_nothing_of_what_it_needs(self, results: Results) -> None:
+        (out,) = [split for split in results.summary.results if split.split == "ood"]
+        best = leader(out)
+        assert best is not None
+        censored = replace(best.ppo_equivalent[-1], ppo_steps=float(out.budget_steps), censored=True)
+        text = headline(out, replace(best, ppo_equivalent=(censored,)))
+        assert "was not measured here: it had the common budget alone" in text
+        assert "has not got that far" not in text
+
+    def test_cautions_name_the_rule_of_ppo_and_who_was_told_the_task(self, results: Results) -> None:
+        protocol = replace(
+            results.summary.protocol,
+            families={"grasp": "3", "terrain": "2"},
+            checkpoints={
+                "rl2/grasp/0": "shipped",
+                "ppo/grasp/0": f"not trained before, {HORIZON_ENDS}",
+                "ppo/terrain/0": "not trained before",
+                "ppo-oracle/grasp/0": "runs/oracle, 9 steps, weights 0",
+            },
+        )
+        told, schedule, bootstrap, ended, runs = cautions(protocol)
+        assert "RL² alone is told the task's features" in told
+        assert "chosen on the benchmark's tasks" in schedule
+        assert "PPO from scratch (terrain), PPO oracle (grasp)" in bootstrap
+        assert "PPO from scratch (grasp)" in ended
+        assert "2 training runs at most" in runs
+        assert not cautions(replace(protocol, arms=("maml",), checkpoints={}, seeds=(0, 1, 2, 3, 4)))
 
     def test_ppos_steps_are_a_lower_bound_when_censored(self, results: Results) -> None:
         agent = self.agent(results)
         last = agent.ppo_equivalent[-1]
         for equal, words in (
             (replace(last, ppo_steps=2400.0, censored=True), "has not got that far after 2\u202f400 steps"),
-            (replace(last, env_steps=600.0, ppo_steps=1800.0, censored=False), "3.0 times as many"),
+            (replace(last, env_steps=600.0, ppo_steps=1800.0, censored=False), "3 times as many"),
             (replace(last, ppo_steps=0.0, censored=False), "before it has learned"),
             (replace(last, env_steps=600.0, ppo_steps=300.0, censored=False), "gets as far in 300 steps"),
         ):
