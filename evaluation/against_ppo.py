@@ -82,7 +82,9 @@ def speed(ours: Curves, ppo: Curves, episodes: int) -> Speed | None:
 
 def race(curves: Curves, scores: np.ndarray, ppo: Curves, ppo_scores: np.ndarray, opponent: str, horizon: int) -> Race:
     """Steps of both to `RACE_PERCENT` of the oracle, on each task of both. scores: [P, S, T] of the curves."""
-    rows, times, bounds = [], [], []
+    rows: list[TaskRace] = []
+    times: list[float] = []
+    bounds: list[float] = []
     budget = float(metrics.mean(ppo.steps)[-1])
     for task in (task for task in curves.tasks if task in ppo.tasks):
         (ours, never), (theirs, ppo_never) = (

@@ -275,7 +275,8 @@ def draw_curves(
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, gid=name)
         if beside is not None:
             others = [beside(point) for point in agent.curve]
-            xs, others = ([*x, right], [*others, others[-1]]) if x[-1] < right else (x, others)
+            xs = [*x, right] if x[-1] < right else [*x]
+            others += others[-1:] if x[-1] < right else []
             axes.plot(xs, others, color=colour, linewidth=1.0, linestyle=(0, (4, 3)), alpha=0.8, gid=name)
         ends.append((agent.agent, float(y[np.flatnonzero(np.isfinite(y))[-1]])))
     if named:

@@ -164,7 +164,9 @@ def race_table(split: SplitSummary, kinds: Mapping[int, str]) -> str:
         summary.append(
             cell("-", kind="none")
             if race.times is None
-            else cell(f"<b>{'> ' if race.lower_bound else ''}{race.times:.{0 if race.times >= 10 else 1}f}x</b>")
+            else cell(
+                f"<b>{'> ' if race.lower_bound else ''}{race.times:.{0 if race.times >= 10 or not race.times else 1}f}x</b>"
+            )
         )
     rows.append(("", [*summary, cell("")]))
     ppo = races[0]
@@ -184,8 +186,9 @@ def race_table(split: SplitSummary, kinds: Mapping[int, str]) -> str:
 
 
 def _steps(median: float | None, never: float) -> str:
-    below = f"never: {percent(never)}" if never else ""
-    return cell(thousands(median), below) if median is not None else cell("never", below if never < 1 else "", "none")
+    if median is None:
+        return cell("never", f"in {percent(never)} of runs" if never < 1 else "", "none")
+    return cell(thousands(median), f"never in {percent(never)}" if never else "")
 
 
 def gaps_table(gaps: Sequence[Gap]) -> str:
