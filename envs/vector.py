@@ -177,7 +177,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         final = np.full(self.num_envs, None, dtype=object)
         for n in np.flatnonzero(ended):
             final[n] = self._observation[n].copy()
-        infos = {"final_obs": final, "_final_obs": ended.copy()}
+        infos: dict[str, Any] = {"final_obs": final, "_final_obs": ended.copy()}
         infos |= {"final_info": self._infos(step, ended, ended), "_final_info": ended.copy()}
         self._start(ended)
         return infos | self._infos(step, ~ended)

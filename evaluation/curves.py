@@ -12,7 +12,7 @@ from envs.errors import UserError
 from evaluation import metrics
 from evaluation.intervals import Spread, spread_by_bootstrap, spread_of_means
 from evaluation.summary import CurvePoint, Reference, rounded
-from evaluation.table import Episode
+from evaluation.table import ROLES, Episode
 
 RANDOM, ORACLE, ROBUST, PPO, PPO_LONG = "random", "ppo-oracle", "ppo-robust", "ppo", "ppo-long"
 
@@ -109,14 +109,14 @@ class Spreads:
 
 def curves_of(rows: Sequence[Episode]) -> Curves:
     """The episodes of one arm on one split. Raises `UserError` where a seed, a task or a probe lacks its row."""
-    cells: dict[tuple[str, int, int, int], list[Episode]] = defaultdict(list)
+    cells: dict[str, dict[tuple[int, int, int], list[Episode]]] = {role: defaultdict(list) for role in ROLES}
     for row in rows:
-        cells[row.role, row.episode, row.seed, row.task].append(row)
+        cells[row.role][row.episode, row.seed, row.task].append(row)
     about = f"{rows[0].agent} on {rows[0].family}/{rows[0].split}"
-    probed, played = (sorted({key[1] for key in cells if key[0] == role}) for role in ("probe", "adapt"))
+    probed, played = (sorted({episode for episode, _, _ in cells[role]}) for role in ("probe", "adapt"))
     if not probed or probed[0] != 0:
         raise UserError(f"the table has no probe of {about} before adaptation: it is not whole")
-    seeds, tasks = (sorted({key[axis] for key in cells}) for axis in (2, 3))
+    seeds, tasks = (sorted({key[axis] for of_role in cells.values() for key in of_role}) for axis in (1, 2))
 
     def matrices(role: str, episodes: list[int], what: str) -> np.ndarray:
         """[3, episodes, seeds, tasks]: steps before, and mean return and success."""
@@ -124,7 +124,7 @@ def curves_of(rows: Sequence[Episode]) -> Curves:
         for p, episode in enumerate(episodes):
             for s, seed in enumerate(seeds):
                 for t, task in enumerate(tasks):
-                    found = cells.get((role, episode, seed, task))
+                    found = cells[role].get((episode, seed, task))
                     if found is None:
                         raise UserError(
                             f"the table has no {what} of {about}, seed {seed}, task {task}, after {episode} episodes:"

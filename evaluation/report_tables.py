@@ -161,13 +161,11 @@ def race_table(split: SplitSummary, kinds: Mapping[int, str]) -> str:
         rows.append(("", [*cells, _steps(found[0].ppo_steps, found[0].ppo_share_never)]))
     summary = [cell("<b>PPO's steps over<br>the agent's, median</b>")]
     for race in races:
-        summary.append(
-            cell("-", kind="none")
-            if race.times is None
-            else cell(
-                f"<b>{'> ' if race.lower_bound else ''}{race.times:.{0 if race.times >= 10 or not race.times else 1}f}x</b>"
-            )
-        )
+        if race.times is None:
+            summary.append(cell("-", kind="none"))
+            continue
+        digits = 0 if race.times >= 10 or not race.times else 1
+        summary.append(cell(f"<b>{'> ' if race.lower_bound else ''}{race.times:.{digits}f}x</b>"))
     rows.append(("", [*summary, cell("")]))
     ppo = races[0]
     runs = [f"{a.seeds} run{'s' if a.seeds > 1 else ''}" for a in agents] + [
