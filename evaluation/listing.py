@@ -42,7 +42,7 @@ def _print_goals(console: Console, goals: Sequence[Goal]) -> None:
     )
     table.add_column("verdict")
     for column in ("figure", "where", "agent", "goal"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     table.add_column("measured [95 %; runs]", justify="right")
     for goal in goals:
         measured, interval = shown(goal)
