@@ -182,16 +182,17 @@ def misses(splits: Sequence[SplitSummary]) -> list[str]:
 def cautions(protocol: Protocol) -> list[str]:
     """What to know of the comparison: who was given what, and by which rule the arms of PPO learned."""
     found = []
-    if "rl2" in protocol.arms:
+    told = {"maml": "MAML (one of its critics)", "rl2": "RL² (its critic, and the target of its belief)"}
+    if arms := [words for arm, words in told.items() if arm in protocol.arms]:
         found.append(
-            "RL² alone is told the task's features in meta-training, by its critic and as a target of its belief; on a "
-            "held-out task it is told nothing. It has a recipe of its own for each family."
+            f"Told the task's features in meta-training: {' and '.join(arms)}. On a held-out task they are told nothing."
+            " They have a recipe of their own for each family."
         )
-        if "terrain" in protocol.families:
-            found.append(
-                "The schedule of RL² on terrain (annealed, not constant) was chosen on the benchmark's tasks, between "
-                "two schedules. Since then settings are chosen on training tasks only."
-            )
+    if "rl2" in protocol.arms and "terrain" in protocol.families:
+        found.append(
+            "The schedule of RL² on terrain (annealed, not constant) was chosen on the benchmark's tasks, between "
+            "two schedules. Since then settings are chosen on training tasks only."
+        )
     if bootstrapped := _arms_of_ppo(protocol, ended=False):
         found.append(
             "These arms of PPO bootstrap at the horizon, from the value of an observation that is never fitted; the "

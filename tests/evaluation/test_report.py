@@ -358,12 +358,13 @@ class TestWords:
             },
         )
         told, schedule, bootstrap, ended, runs = cautions(protocol)
-        assert "RL² alone is told the task's features" in told
+        assert "Told the task's features in meta-training" in told
         assert "chosen on the benchmark's tasks" in schedule
         assert "PPO from scratch (terrain), PPO oracle (grasp)" in bootstrap
         assert "PPO from scratch (grasp)" in ended
         assert "2 training runs at most" in runs
-        assert not cautions(replace(protocol, arms=("maml",), checkpoints={}, seeds=(0, 1, 2, 3, 4)))
+        assert not cautions(replace(protocol, arms=("ppo",), checkpoints={}, seeds=(0, 1, 2, 3, 4)))
+        assert "RL²" not in cautions(replace(protocol, arms=("maml",)))[0]
 
     def test_ppos_steps_are_a_lower_bound_when_censored(self, results: Results) -> None:
         agent = self.agent(results)
