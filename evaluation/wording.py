@@ -185,8 +185,8 @@ def cautions(protocol: Protocol) -> list[str]:
     told = {"maml": "MAML (one of its critics)", "rl2": "RL² (its critic, and the target of its belief)"}
     if arms := [words for arm, words in told.items() if arm in protocol.arms]:
         found.append(
-            f"Told the task's features in meta-training: {' and '.join(arms)}. On a held-out task they are told nothing."
-            " They have a recipe of their own for each family."
+            f"Told the task's features in meta-training: {' and '.join(arms)}. On a held-out task they are told"
+            " nothing. They have a recipe of their own for each family."
         )
     if "rl2" in protocol.arms and "terrain" in protocol.families:
         found.append(

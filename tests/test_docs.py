@@ -60,7 +60,7 @@ def test_commands_parse(page: Path) -> None:
         parse(shlex.split(line))
 
 
-@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_results_go_to_no_folder_that_a_clone_brings(page: Path) -> None:
     for line in lines(page):
         out = getattr(parse(shlex.split(line)), "out", None)
