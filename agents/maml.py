@@ -231,17 +231,17 @@ class Maml:
     def adapt(self, memory: MamlMemory, trajectories: Trajectories) -> MamlMemory:
         """One inner step. Steps beyond those of training go half as far as the last one trained.
 
-        A task whose weights would not be finite keeps those it has.
+        A task whose new episodes or weights would not be finite keeps the weights it has.
         """
         last = min(memory.steps, self.config.inner_steps - 1)
         shrink = 1.0 if memory.steps < self.config.inner_steps else 0.5
         with torch.no_grad():
-            seen = self._inner_data(trajectories, memory.steps)
-            if memory.seen is not None:
-                seen = memory.seen.followed_by(seen)
+            new = self._inner_data(trajectories, memory.steps)
+            failed = new.not_finite()
+            seen = new.emptied(failed) if memory.seen is None else memory.seen.followed_by(new.emptied(failed))
             step_sizes = shrink * self.parameters.spread[last : last + 1]
             theta = self._objective([seen], [seen]).thetas(memory.theta, step_sizes)[-1]
-            failed = ~torch.isfinite(theta).all(dim=1)
+            failed = failed | ~torch.isfinite(theta).all(dim=1)
             if failed.any():
                 theta = torch.where(failed[:, None], memory.theta, theta)
                 warn_of_skipped(self.name, int(failed.sum()), len(failed))

@@ -74,8 +74,7 @@ class CriticAdvantages:
     def inner(self, played: Trajectories) -> StepData:
         """What an inner step learns from a round."""
         _, advantage = self._inner_estimates(played, self._config.inner_gae_lambda)
-        scale = self._scale if self._scale > 0 else deviation([advantage], [played.valid])
-        return step_data(played, advantage / scale.clamp(min=1e-8))
+        return step_data(played, advantage / self._scale if self._scale > 0 else advantage)
 
     def outer(self, rounds: Sequence[Trajectories], thetas: Sequence[Tensor]) -> list[StepData]:
         """What the meta-update learns from the last rounds, collected at weights thetas, each [K, P]."""
@@ -107,7 +106,7 @@ class CriticAdvantages:
                 **passes,  # type: ignore[arg-type]
             ),
         }
-        now = deviation([first], [rounds[0].valid])
+        now = first[rounds[0].valid].std()
         self._scale = now if self._scale == 0 else SCALE_MEMORY * self._scale + (1 - SCALE_MEMORY) * now
         explained = 1 - advantage.var() / target.var().clamp(min=1e-8)
         return losses | {"train/explained_variance": float(explained), "train/inner_advantage": float(self._scale)}
@@ -155,11 +154,6 @@ def felt(played: Trajectories) -> Tensor:
     """[T, K, E, O + 1]: the observation and the reward of the step before, which tells much of what is going on."""
     before = torch.cat([torch.zeros_like(played.reward[:1]), played.reward[:-1]])
     return torch.cat([played.obs, before.unsqueeze(-1)], dim=-1)
-
-
-def deviation(advantages: Sequence[Tensor], valid: Sequence[Tensor]) -> Tensor:
-    """The standard deviation over all valid steps."""
-    return torch.stack(list(advantages))[torch.stack(list(valid))].std()
 
 
 def normalised_rounds(rounds: Sequence[Trajectories], advantages: Sequence[Tensor], per_task: bool) -> list[StepData]:

@@ -75,6 +75,15 @@ class StepData:
         """This round of some tasks, then another one of theirs."""
         return self._each(lambda name: torch.cat([getattr(self, name), getattr(later, name)], dim=1))
 
+    def not_finite(self) -> Tensor:
+        """[K] bool: tasks with a number that is NaN or infinite."""
+        parts = (self.obs, self.action, self.log_prob, self.advantage)
+        return torch.stack([~torch.isfinite(part).flatten(1).all(1) for part in parts]).any(0)
+
+    def emptied(self, tasks: Tensor) -> StepData:
+        """No step of the tasks [K] bool counts."""
+        return self._each(lambda name: getattr(self, name).masked_fill(_like(tasks, getattr(self, name)), 0))
+
     def _each(self, change: Callable[[str], Tensor]) -> StepData:
         """With what `change` gives for each tensor's name."""
         names = STEPS if self.fixed_log_std is None else (*STEPS, "fixed_log_std")
@@ -285,6 +294,11 @@ class MetaObjective:
             at.steps[index],
         )
         return torch.cat(products)
+
+
+def _like(tasks: Tensor, values: Tensor) -> Tensor:
+    """[K] in as many dimensions as values [K, ...]."""
+    return tasks.view(-1, *[1] * (values.dim() - 1))
 
 
 def _some(values: Tensor | None, k: slice) -> Tensor | None:

@@ -134,7 +134,7 @@ def test_help_names_what_there_is() -> None:
         ("train maml terrain-planar --iner-lr 0.1", "there is no flag --iner-lr: did you mean --inner-lr?"),
         ("train maml terrain-planar --ouput x", "there is no flag --ouput: did you mean --out?"),
         ("train maml terrain-planar --inner-lr fast", "--inner-lr: could not convert string to float: 'fast'"),
-        ("train maml terrain-planar --inner-lr nan", "inner-lr must be from 1e-08 to 100, got nan"),
+        ("train maml terrain-planar --inner-lr nan", "inner-lr must be from 1e-08 to 10000, got nan"),
         ("train maml terrain-planar --inner-lr", "Missing value for argument '--inner-lr'"),
         ("train maml terrain-planar --outer adam", "invalid choice 'adam' for argument '--outer'"),
         ("train maml terrain-planar --steps -5", "argument --steps: '-5' is not a whole number"),
