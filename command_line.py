@@ -47,7 +47,7 @@ RUN_HELP = "a run's folder, or the name of a shipped agent such as maml/grasp"
 PRESET_HELP = (
     "demo: grasp and terrain, 5 to 10 minutes of two cores; quick: terrain-planar in a minute or two; standard: grasp "
     "and the terrains, 40 tasks; full: the same, test and ood, every agent, PPO for a million steps on 8 tasks, and "
-    "goals, in most of a day"
+    "goals, in about ten hours of two cores"
 )
 THREADS_HELP = "of the physics; 0 (default) for all processors; the results do not depend on it"
 AS_HELP = "give RUN's weights to another arm: a run of ppo-robust can start ppo-finetuned"

@@ -45,8 +45,8 @@ def check_rounds(agents: Sequence[Any], episodes: int) -> None:
     An agent plays whole rounds of `episodes_per_round`: side by side, others would show unequal budgets.
     """
     fitting = math.lcm(*(agent.episodes_per_round for agent in agents))
-    played = {agent.name: episodes - episodes % agent.episodes_per_round for agent in agents}
-    if 0 in played.values() or len(set(played.values())) > 1:
+    played = [episodes - episodes % agent.episodes_per_round for agent in agents]
+    if 0 in played or len(set(played)) > 1:
         rounds = " and ".join(f"{agent.name} plays rounds of {agent.episodes_per_round}" for agent in agents)
         right = f"{fitting} or more" if len(agents) == 1 else f"a multiple of {fitting}"
         raise UserError(f"--episodes {episodes} does not fit: {rounds}; give {right}")

@@ -128,6 +128,7 @@ class Learner(Agent[M], Protocol[M]):
     """An agent that can be meta-trained. One iteration collects `rounds` rounds, adapting between them, then updates.
 
     config: the frozen dataclass that, with the family's sizes, rebuilds the agent.
+    check_training: optional; raises `UserError` where these settings can be loaded but should not be trained with.
     meta_batch_size: tasks per iteration; train_episodes: environments per task per round.
     """
 

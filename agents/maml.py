@@ -48,9 +48,9 @@ class MamlConfig:
     adapted: Literal["context", "weights"] = "context"
     """What an inner step changes: the context alone, or every weight."""
     context_size: int = 16
-    """Entries of the context."""
-    inner_lr: float = 50.0
-    """Step size of an inner step; where it is learned, the first guess. A context wants about 50, weights 0.1."""
+    """Context: its entries."""
+    inner_lr: float | None = None
+    """Step size of an inner step; where it is learned, the first guess. None is 50 for a context, 0.1 for weights."""
     learn_inner_lr: bool = True
     """Learn one step size for each adapted tensor and inner step."""
     inner_steps: int = 2
@@ -58,7 +58,7 @@ class MamlConfig:
     reuse_episodes: bool = True
     """An inner step learns from all episodes of the task so far, reweighted; otherwise from the last round's alone."""
     inner_clip_range: float = 1.0
-    """Bound on the likelihood ratio of these episodes."""
+    """Reused episodes: their likelihood ratio counts within 1 - this and 1 + this."""
     first_order: bool = False
     """Leave the inner steps' curvature out of the meta-gradient."""
     meta_batch_size: int = 20
@@ -77,13 +77,13 @@ class MamlConfig:
     """What returns are compared with: critics learned over all tasks, or a regression fitted to each task's round, on
     time alone or on the observations too. The last is refused where a round has too few steps for it."""
     critic_size: int = 128
-    """Units of each of a critic's two layers."""
+    """Critics: units of each of their two layers."""
     critic_learning_rate: float = 1e-3
-    """Adam's step size for the critics."""
+    """Critics: Adam's step size."""
     critic_epochs: int = 4
-    """Passes of the critics over the rounds of an update."""
+    """Critics: passes over the rounds of an update."""
     critic_batch_size: int = 1000
-    """Steps of one gradient step of a critic."""
+    """Critics: steps of one gradient step."""
     initial_log_std: float = -0.5
     """Log deviation of the first policy's actions."""
     exploration_log_std: float | None = 0.0
@@ -99,7 +99,7 @@ class MamlConfig:
     epochs: int = 6
     """PPO: passes over the tasks in one meta-update."""
     minibatches: int = 5
-    """PPO: parts into which each pass splits the tasks."""
+    """PPO: at most so many parts, into which each pass splits the tasks."""
     clip_range: float = 0.2
     """PPO: bound on the likelihood ratio."""
     desired_kl: float = 0.02
@@ -139,6 +139,11 @@ class MamlConfig:
         """Entries of the context that adapts; 0 where every weight does."""
         return self.context_size if self.adapted == "context" else 0
 
+    @property
+    def first_inner_lr(self) -> float:
+        """The step size to begin with."""
+        return (50.0 if self.adapted == "context" else 0.1) if self.inner_lr is None else self.inner_lr
+
     @classmethod
     def completed(cls, written: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a run that may be from before some of them existed, with what those then were."""
@@ -147,6 +152,7 @@ class MamlConfig:
             "reuse_episodes": False,
             "baseline": "observations",
             "exploration_log_std": None,
+            "outer_normalisation": "task",
             "inner_discount": written.get("discount", 0.99),
             "inner_gae_lambda": written.get("gae_lambda", 0.97),
         }
@@ -172,8 +178,8 @@ class Maml:
     config_type: ClassVar[type] = MamlConfig
 
     def __init__(self, config: MamlConfig, sizes: Sizes, generator: torch.Generator) -> None:
-        """Raises `UserError` where the baseline wants more steps than a round has."""
         self.config = config
+        self._sizes = sizes
         self.layout = Layout(
             (sizes.observation, *config.hidden_sizes, sizes.action), config.activation, config.adapted_context
         )
@@ -187,7 +193,7 @@ class Maml:
             self.layout.flatten(first),
             ["context"] if config.adapted_context else list(self.layout.shapes),
             config.inner_steps,
-            config.inner_lr,
+            config.first_inner_lr,
             learned=config.learn_inner_lr,
             logarithmic=config.outer == "ppo",
         )
@@ -196,7 +202,6 @@ class Maml:
         if config.baseline == "critic":
             self.estimator = CriticAdvantages(config, sizes, generator)
         else:
-            _refuse_short_rounds(config, sizes)
             self.estimator = FittedAdvantages(config)
 
     @property
@@ -238,12 +243,13 @@ class Maml:
         with torch.no_grad():
             new = self._inner_data(trajectories, memory.steps)
             failed = new.not_finite()
-            seen = new.emptied(failed) if memory.seen is None else memory.seen.followed_by(new.emptied(failed))
+            seen = _followed(memory.seen, new.emptied(failed))
             step_sizes = shrink * self.parameters.spread[last : last + 1]
             theta = self._objective([seen], [seen]).thetas(memory.theta, step_sizes)[-1]
             failed = failed | ~torch.isfinite(theta).all(dim=1)
             if failed.any():
                 theta = torch.where(failed[:, None], memory.theta, theta)
+                seen = _followed(memory.seen, new.emptied(failed))
                 warn_of_skipped(self.name, int(failed.sum()), len(failed))
         kept = seen if self.config.reuse_episodes else None
         return replace(memory, theta=theta, steps=memory.steps + 1, seen=kept)
@@ -279,6 +285,23 @@ class Maml:
     @property
     def rounds(self) -> int:
         return self.config.inner_steps + 1
+
+    def check_training(self) -> None:
+        """Raise `UserError` where a round has fewer steps than the baseline wants.
+
+        With nearly as many features as steps, a regression explains away what an inner step should learn from.
+        """
+        config, sizes = self.config, self._sizes
+        if config.baseline == "critic":
+            return
+        features = baseline_features(sizes.observation if config.baseline == "observations" else 0)
+        least = -(-STEPS_PER_FEATURE * features // sizes.horizon)
+        if config.episodes_per_step < least:
+            raise UserError(
+                f"the baseline '{config.baseline}' needs episodes-per-step of {least} or more here, got"
+                f" {config.episodes_per_step}: its {features} features would explain the task's signal away;"
+                " use the baseline 'critic'"
+            )
 
     def update(self, rounds: list[Trajectories], generator: torch.Generator, progress: float = 0.0) -> dict[str, float]:
         with torch.no_grad():
@@ -316,13 +339,5 @@ class Maml:
             self.estimator.load_state(state)
 
 
-def _refuse_short_rounds(config: MamlConfig, sizes: Sizes) -> None:
-    """A regression with nearly as many features as steps explains away what an inner step should learn from."""
-    features = baseline_features(sizes.observation if config.baseline == "observations" else 0)
-    least = -(-STEPS_PER_FEATURE * features // sizes.horizon)
-    if config.episodes_per_step < least:
-        raise UserError(
-            f"the baseline '{config.baseline}' needs episodes-per-step of {least} or more here, got"
-            f" {config.episodes_per_step}: its {features} features would explain the task's signal away;"
-            " use the baseline 'critic'"
-        )
+def _followed(seen: StepData | None, new: StepData) -> StepData:
+    return new if seen is None else seen.followed_by(new)

@@ -61,14 +61,11 @@ class CriticAdvantages:
     def __init__(self, config: MamlConfig, sizes: Sizes, generator: torch.Generator) -> None:
         self._config = config
         told = sizes.observation + sizes.features + config.inner_steps + 1 + config.adapted_context
-        settings = (config.critic_size, config.critic_learning_rate, generator)
-        self._inner, self._outer = (
-            Critic(name, inputs, settings[0], discount, *settings[1:])
-            for name, inputs, discount in (
-                ("inner-critic", sizes.observation + 1, config.inner_discount),
-                ("outer-critic", told, config.discount),
-            )
+        size, learning_rate = config.critic_size, config.critic_learning_rate
+        self._inner = Critic(
+            "inner-critic", sizes.observation + 1, size, config.inner_discount, learning_rate, generator
         )
+        self._outer = Critic("outer-critic", told, size, config.discount, learning_rate, generator)
         self._scale = torch.zeros(())  # zero until the first update
 
     def inner(self, played: Trajectories) -> StepData:

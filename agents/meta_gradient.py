@@ -1,6 +1,6 @@
 """MAML's outer objective as a function of its meta-parameters: value, gradient, curvature, without a graph.
 
-With g_i(theta) the gradient of an inner step's loss, H_i its Hessian, and s_i the step sizes, each task adapts by
+With g_i(theta) the gradient of an inner step's objective, H_i its Hessian, and s_i the step sizes, each task adapts by
 
     theta_{i+1} = theta_i + s_i * g_i(theta_i)
 

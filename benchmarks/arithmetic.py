@@ -137,7 +137,10 @@ def _maml(config: Any, family: TaskFamily[Any], gradient_steps: int) -> Products
             critics = total([critics, critic.products(GRADIENT, critic_steps), values])
             gradient_steps -= critic_steps
     if config.outer == "ppo":
-        passes = gradient_steps / min(config.minibatches, config.meta_batch_size)
+        tasks = config.meta_batch_size
+        passes = gradient_steps / math.ceil(
+            tasks / math.ceil(tasks / config.minibatches)
+        )  # as `torch.chunk` parts them
         parts = (
             network.products(GRADIENT, steps + config.inner_steps + 1),
             network.products(HESSIAN_PRODUCT, steps * second_order),

@@ -24,10 +24,11 @@ from torch import Tensor
 from agents.advantages import discounted_returns, generalized_advantages, linear_baseline
 from agents.agent import Trajectories
 from agents.critic import Critic
+from agents.gaussian_policy import MIN_LOG_STD
 from agents.maml import Maml
-from agents.maml_advantages import felt
+from agents.maml_advantages import TARGET_LAMBDA, felt
 from benchmarks.record import machine, print_table, run, write_record
-from envs.errors import UserError
+from envs.errors import UserError, check_range
 from envs.simulation import TaskBatch
 from training.collect import collect
 from training.run import load_agent
@@ -58,6 +59,12 @@ class InnerSignal:
     out: Path = Path("results/inner-signal/grasp.json")
     """The record."""
 
+    def __post_init__(self) -> None:
+        check_range(self, 8, 100_000, "tasks")
+        check_range(self, 2, 10_000, "episodes")
+        check_range(self, 0, 1, "discounts", "gae_lambdas")
+        check_range(self, MIN_LOG_STD, 2, "log_stds")
+
 
 def measure(config: InnerSignal) -> tuple[list[dict[str, float]], dict[str, dict[str, float]]]:
     """A row for each deviation, discount and horizon, and what fitted baselines explain at the first deviation.
@@ -67,6 +74,9 @@ def measure(config: InnerSignal) -> tuple[list[dict[str, float]], dict[str, dict
     loaded = load_agent(config.run)
     if not isinstance(loaded.agent, Maml):
         raise UserError(f"{config.run} is no run of maml: name one that is")
+    for name, size in (("features", loaded.family.feature_size), ("states", loaded.family.observation_size)):
+        if not all(0 <= index < size for index in getattr(config, name)):
+            raise UserError(f"{name} of {loaded.family.name} are 0 to {size - 1}, got {getattr(config, name)}")
     tasks = loaded.family.sample("train", config.tasks, np.random.default_rng(config.seed))
     rows: list[dict[str, float]] = []
     baselines: dict[str, dict[str, float]] = {}
@@ -118,7 +128,9 @@ def learned_values(
     critic = Critic("critic", inputs.shape[-1], 128, discount, 1e-3, generator)
     value = torch.zeros_like(reward)
     for _ in range(turns):
-        advantage = generalized_advantages(reward, value, torch.zeros_like(value[0]), terminated, discount, 0.95)
+        advantage = generalized_advantages(
+            reward, value, torch.zeros_like(value[0]), terminated, discount, TARGET_LAMBDA
+        )
         target = (advantage + value).flatten()
         critic.fit(inputs.flatten(0, -2), target, epochs=3, batch_size=1000, generator=generator)
         value = critic(inputs)

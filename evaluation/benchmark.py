@@ -69,7 +69,7 @@ def run_benchmark(
     grid = grid_of(preset, runs)
     plan = _plan(grid, command)
     with _claimed(directory, plan.protocol):
-        afterwards = FILM_SECONDS * len(preset.families) if preset.film else 0.0
+        afterwards = _film_seconds(plan, preset.film)
         summary = _measure(plan, directory, threads, console, afterwards)
         if preset.film:
             from evaluation.replay import film_benchmark
@@ -111,6 +111,7 @@ def evaluate(
     name = loaded.agent.name
     cell = Cell(name, name, loaded.family.name, seed, split, str(reference), range(tasks), budget)
     words = ["quickstudy evaluate", present(str(reference)), f"--split {split} --tasks {tasks} --episodes {episodes}"]
+    words += [f"--as {as_name}"] if as_name else []
     console = console or Console()
     cells = (cell, *_ends_of_the_scale(cell))
     grid = Grid("evaluate", cells, tasks, (seed,), budget)
@@ -146,6 +147,16 @@ class _Plan:
     tasks: dict[str, dict[str, list[Task]]]
     sizes: list[int]
     seconds: list[float]
+
+
+def _film_seconds(plan: _Plan, arms: Sequence[str]) -> float:
+    """What the films are expected to take: for each family the cells that are played again, and the drawing."""
+    shown = [
+        (cell.family, seconds)
+        for cell, seconds in zip(plan.grid.cells, plan.seconds, strict=True)
+        if cell.name in arms and cell.seed == 0
+    ]
+    return sum(seconds for _, seconds in shown) + FILM_SECONDS * len({family for family, _ in shown})
 
 
 def _plan(grid: Grid, command: str) -> _Plan:

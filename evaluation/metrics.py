@@ -70,13 +70,9 @@ def equivalent_steps(steps: np.ndarray, returns: np.ndarray, target: float) -> t
     return float(steps[after - 1] + share * (steps[after] - steps[after - 1])), False
 
 
-def improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Probability that a run of ours [seeds, tasks] beats theirs [seeds', tasks] on the same task; a tie is half."""
-    return float(wins(ours, theirs).mean())
-
-
 def wins(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """[seeds, seeds', tasks]: 1 where ours is better, 1/2 where both are equal."""
+    """[seeds, seeds', tasks]: 1 where a run of ours [seeds, tasks] beats one of theirs [seeds', tasks] on the same
+    task, 1/2 where both are equal. Its mean is the probability of improvement."""
     one, other = ours[:, None, :], theirs[None, :, :]
     return np.asarray((one > other) + 0.5 * (one == other))
 

@@ -155,8 +155,8 @@ def _split(results: Results, split: SplitSummary, protocol: Protocol) -> str:
             "<b>Adaptation, episode by episode.</b> Left: mean score, thin and dashed the interquartile mean, which "
             "leaves out the lowest and the highest quarter and so hides what fails on few tasks; right: share solved. "
             f"Bands are 95\u202f% intervals of the means over runs and tasks ({counts}). Each point is a probe from "
-            f"{states}, which costs nothing and teaches nothing. Dotted: the agent was given no more. Level lines are "
-            "agents that do not adapt.",
+            f"{states}, which costs nothing and teaches nothing. Dotted: budget exhausted, last value "
+            "extended. Level lines are agents that do not adapt.",
         ),
         figure(
             svg(steps_figure(longest, horizon), f"{prefix}-b"),
@@ -205,7 +205,8 @@ def _where(results: Results, splits: list[SplitSummary], protocol: Protocol) -> 
                 f"<b>Where it works.</b> Each mark is a task ({escape(names)}), coloured by the score at the end of "
                 f"the common budget, mean over seeds. Of all numbers that describe a task, {escape(drawn.axes[0])} and "
                 f"{escape(drawn.axes[1])} are those with which these agents' scores go together most (rank "
-                "correlation): picked by that, so a lead and no proof. The rectangle is the training range of the two.",
+                "correlation): chosen after seeing the data, exploratory only. The rectangle is the training range of "
+                "the two.",
             )
         )
     for kinds in success_by_kind(results, splits, protocol.episodes):

@@ -145,10 +145,10 @@ class AgentSummary:
     adapts: whether any episode was given to it.
     curve: one point for each probe, from no adaptation on.
     final: the last point within the budget.
-    gain: score at `final` minus score before any adaptation. gain_mean, gain_success: the same in the mean score and in
-        the share solved.
+    gain: interquartile mean score at `final` minus that before any adaptation. gain_mean, gain_success: the same in
+        the mean score and in success, of which the intervals are paired by run and task.
     adapting: what it earned while it adapted; none for an agent that does not, or whose episodes are not all recorded.
-    auc: mean score over the budget (area under the curve over steps, divided by the steps).
+    auc: interquartile mean score over the budget (area under the curve over steps, divided by the steps).
     steps_to: keys "50", "80", "90": percent of the oracle; empty where the results are not normalised.
     ppo_equivalent: one for each point of `curve`, against the longest runs of PPO from scratch, on the tasks of both;
         empty where there is no PPO from scratch.

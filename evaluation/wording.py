@@ -41,11 +41,6 @@ def percent_span(interval: Interval) -> str:
     return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
-def span(interval: Interval) -> str:
-    """`0.12 to 0.30`."""
-    return f"{number(interval.low)} to {number(interval.high)}"
-
-
 def points(share: float) -> str:
     """A difference of shares as `+11 points`."""
     whole = signed(100 * share, 0)
@@ -195,9 +190,9 @@ def cautions(protocol: Protocol) -> list[str]:
         )
     if bootstrapped := _arms_of_ppo(protocol, ended=False):
         found.append(
-            "These arms of PPO bootstrap at the horizon, from the value of an observation that is never fitted; the "
-            f"meta-learners treat the horizon as the end: {bootstrapped}. That holds PPO back: with one rule for all "
-            "its figures would be higher."
+            "These arms of PPO, or the policies that they begin with, were trained while PPO bootstrapped at the "
+            f"horizon from the value of an observation that is never fitted: {bootstrapped}. The meta-learners treat "
+            "the horizon as the end, and so does PPO since. The older rule held PPO back."
         )
     if ended := _arms_of_ppo(protocol, ended=True):
         found.append(f"These arms of PPO treat the horizon as the end, as the meta-learners do: {ended}.")

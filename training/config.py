@@ -7,7 +7,7 @@ import difflib
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -86,17 +86,22 @@ def run_config_from_data(data: Mapping[str, Any], where: str, recipe: Recipe | N
             " results of the two cannot be compared"
         )
     recipe = recipe or Recipe(known.train.steps)
-    agent_config = {**recipe.settings, **data.get("agent_config", {})}
-    if "family_version" in data:  # written by a run
-        agent_config = getattr(type(known.agent_config), "completed", dict)(agent_config)
-        for name in getattr(type(known.agent_config), "RETIRED", ()):
-            agent_config.pop(name, None)
+    if "family_version" in data:  # written by a run, which no recipe of today changes
+        agent_config = getattr(type(known.agent_config), "completed", dict)(data.get("agent_config", {}))
+        agent_config = {name: agent_config[name] for name in agent_config if name not in _retired(known.agent_config)}
+    else:
+        agent_config = {**recipe.settings, **data.get("agent_config", {})}
     train = {"steps": recipe.steps, **data.get("train", {})}
     return dataclasses.replace(
         known,
         agent_config=from_data(type(known.agent_config), agent_config, where, "agent_config."),
         train=from_data(TrainConfig, train, where, "train."),
     )
+
+
+def _retired(agent_config: Any) -> Collection[str]:
+    """Settings that earlier versions wrote and this one does not have."""
+    return getattr(type(agent_config), "RETIRED", ())
 
 
 def read_config(path: Path) -> RunConfig:

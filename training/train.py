@@ -53,6 +53,7 @@ def train(config: RunConfig, out: Path, console: Console | None = None) -> RunDi
     family = make_family(config.family)
     learner = build_agent(config, family)
     refuse_too_large(learner, family, config.train)
+    getattr(learner, "check_training", lambda: None)()
     run = RunDirectory.create(Path(out), config)
     with run.locked():
         try:

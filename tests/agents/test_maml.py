@@ -380,18 +380,36 @@ def test_advantages_have_unit_deviation_in_each_task_or_over_the_batch() -> None
 
 def test_a_fitted_baseline_is_refused_where_it_would_explain_the_signal_away() -> None:
     sizes = Sizes(observation=24, action=5, features=3, horizon=40)
+    generator = torch.Generator().manual_seed(0)
+    for baseline, episodes in (("observations", 26), ("time", 5), ("critic", 1)):
+        Maml(MamlConfig(baseline=baseline, episodes_per_step=episodes), sizes, generator).check_training()  # type: ignore[arg-type]
+    short = Maml(MamlConfig(baseline="observations", episodes_per_step=25), sizes, generator)  # it can be loaded
     with pytest.raises(UserError, match="episodes-per-step of 26 or more"):
-        Maml(MamlConfig(baseline="observations", episodes_per_step=25), sizes, torch.Generator())
-    Maml(MamlConfig(baseline="observations", episodes_per_step=26), sizes, torch.Generator().manual_seed(0))
-    Maml(MamlConfig(baseline="time", episodes_per_step=5), sizes, torch.Generator().manual_seed(0))
+        short.check_training()
 
 
 def test_settings_of_runs_from_before_mean_what_they_did() -> None:
     written = {"inner_lr": 0.2, "discount": 0.98, "gae_lambda": 0.9, "outer": "trpo"}
     config = MamlConfig(**MamlConfig.completed(written))
     assert (config.adapted, config.baseline, config.reuse_episodes) == ("weights", "observations", False)
-    assert (config.inner_discount, config.inner_gae_lambda) == (0.98, 0.9)
+    assert (config.inner_discount, config.inner_gae_lambda, config.outer_normalisation) == (0.98, 0.9, "task")
     assert MamlConfig.completed({"adapted": "context"}) == {"adapted": "context"}
+
+
+def test_a_round_that_would_break_the_weights_is_not_kept() -> None:
+    family = ProbeFamily()
+    maml = Maml(MamlConfig(inner_lr=1e4), Sizes.of(family), torch.Generator().manual_seed(0))
+    batch = TaskBatch(family, family.sample("train", 2, np.random.default_rng(0)), 4, threads=1)
+    memory = maml.fresh(2, 4, torch.Generator().manual_seed(1))
+    played = round_of(maml, memory, batch, 0)
+    reward = played.reward.clone()
+    reward[3, 1] = 3e38  # finite, but not times the step size
+    with pytest.warns(RuntimeWarning, match="skipped on 1 of 2 tasks"):
+        broken = maml.adapt(memory, replace(played, reward=reward))
+    assert torch.equal(broken.theta[1], memory.theta)
+    after = maml.adapt(broken, round_of(maml, broken, batch, 4))
+    assert torch.isfinite(after.theta).all()
+    assert not torch.equal(after.theta[1], memory.theta)
 
 
 def test_adapting_leaves_the_agent_and_the_given_memory_alone() -> None:

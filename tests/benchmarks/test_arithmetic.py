@@ -83,6 +83,9 @@ def test_clipped_update_of_maml() -> None:
     expected = 3 * (2 * (gradient + hessian) + 3 * gradient) + 2 * gradient  # three passes of two minibatches
     assert multiply_adds(update_products(learner("maml", config), ProbeFamily(), 6)) == expected
 
+    uneven = MamlConfig(**settings | {"meta_batch_size": 12, "minibatches": 5}, baseline="time", reuse_episodes=False)
+    assert multiply_adds(update_products(learner("maml", uneven), ProbeFamily(), 12)) == 6 * expected  # four parts
+
     family, config = ProbeFamily(), MamlConfig(**settings, critic_size=5, critic_epochs=1, critic_batch_size=100)
     told = 3 + family.feature_size + 3 + config.context_size
     c, c_first = [inputs * 5 + 5 * 5 + 5 for inputs in (4, told)], [inputs * 5 for inputs in (4, told)]

@@ -70,9 +70,9 @@ def test_improvement_counts_pairs_on_the_same_task() -> None:
     # Task 1: 3 > 2 and 3 > 1, 1 < 2 and 1 = 1: 2.5 of 4. Task 2: 9 and 0 against 9 and 9: half a win twice... 1 of 4.
     ours = np.array([[3.0, 9.0], [1.0, 0.0]])
     theirs = np.array([[2.0, 9.0], [1.0, 9.0]])
-    assert metrics.improvement(ours, theirs) == (2.5 + 1.0) / 8
-    assert metrics.improvement(ours, ours) == 0.5
-    assert metrics.improvement(ours + 100, theirs) == 1.0
+    assert metrics.wins(ours, theirs).mean() == (2.5 + 1.0) / 8
+    assert metrics.wins(ours, ours).mean() == 0.5
+    assert metrics.wins(ours + 100, theirs).mean() == 1.0
 
 
 def test_worst_decile_is_the_mean_of_the_worst_tasks() -> None:
