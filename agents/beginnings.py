@@ -2,8 +2,8 @@
 
 A trial is played with noise, and what follows it without: sums of the two are not comparable, and noise costs return.
 So a beginning is judged by the mean return of its episodes without noise, and by the trial's only where it has none.
-By that rule alone the first choice would stay: the others are judged by what noise left them. So the second episode
-after the trial tries the most promising beginning that has not been played without noise.
+Noise lowers the returns of the trial, so by that rule alone the first choice would rarely change. Therefore the second
+episode after the trial tries the most promising beginning that has not been played without noise.
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ from torch import Tensor
 from agents.advantages import masked_mean
 from agents.meta_gradient import MetaGradient, MetaObjective
 from agents.meta_parameters import MetaParameters
+from agents.optimiser_state import steer_step_size
 from agents.trust_region import trust_region_step
 
 if TYPE_CHECKING:
     from agents.maml import MamlConfig
 
 MAX_GRAD_NORM = 0.5
-STEP_FACTOR = 1.2  # by which Adam's step size changes after an update that went too far or not far enough
 
 
 def trust_region_update(parameters: MetaParameters, objective: MetaObjective, config: MamlConfig) -> dict[str, float]:
@@ -56,7 +56,7 @@ def clipped_update(
 ) -> dict[str, float]:
     """Passes over the tasks, in parts, at each of which the inner steps are taken anew (arXiv 1810.06784); metrics.
 
-    The step size follows the KL, as PPO's adaptive penalty does (arXiv 1707.06347, section 4).
+    The step size follows the KL.
     """
     kls: list[float] = []
     norms: list[Tensor] = []
@@ -74,15 +74,11 @@ def clipped_update(
         kls.append(sum(kl_of_pass) / len(kl_of_pass))
         if kls[-1] > 2.0 * config.desired_kl:
             break
-    group = optimiser.param_groups[0]
-    if kls[-1] > 2.0 * config.desired_kl:
-        group["lr"] /= STEP_FACTOR
-    elif kls[-1] < 0.5 * config.desired_kl:
-        group["lr"] = min(group["lr"] * STEP_FACTOR, config.learning_rate)
+    steer_step_size(optimiser, kls[-1], config.desired_kl, config.learning_rate)
     return {
         "train/approx_kl": kls[-1],
         "train/passes": float(len(kls)),
-        "train/learning_rate": group["lr"],
+        "train/learning_rate": optimiser.param_groups[0]["lr"],
         "train/grad_norm": float(torch.stack(norms).mean()),
     }
 

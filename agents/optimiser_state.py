@@ -1,4 +1,4 @@
-"""An Adam optimiser's state as named tensors, so that a checkpoint never holds a pickle."""
+"""An Adam optimiser's state as named tensors, so that a checkpoint never holds a pickle, and its step size by the KL."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+STEP_FACTOR = 1.2  # by which the step size changes after an update that went too far or not far enough
 FIELDS = ("step", "exp_avg", "exp_avg_sq")
 MOMENT = re.compile(rf"(.+-)?optimiser/\d+/({'|'.join(FIELDS)})")
 
@@ -52,3 +53,14 @@ def load_tensors(targets: Mapping[str, Tensor], prefix: str, state: Mapping[str,
             raise ValueError(f"{prefix}/{name} has shape {tuple(value.shape)}, not {tuple(target.shape)}")
         with torch.no_grad():
             target.copy_(value)
+
+
+def steer_step_size(optimiser: torch.optim.Optimizer, kl: float, desired: float, largest: float) -> None:
+    """Change the step size after an update that moved the policy by `kl`: smaller where that is more than twice what is
+    desired, larger, up to `largest`, where it is less than half. PPO steers its penalty so (arXiv 1707.06347, section
+    4)."""
+    for group in optimiser.param_groups:
+        if kl > 2.0 * desired:
+            group["lr"] /= STEP_FACTOR
+        elif kl < 0.5 * desired:
+            group["lr"] = min(group["lr"] * STEP_FACTOR, largest)

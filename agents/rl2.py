@@ -22,11 +22,9 @@ from agents import gaussian_policy
 from agents.advantages import generalized_advantages, masked_mean, normalised
 from agents.agent import Decision, Sizes, Trajectories, Transition, concatenate
 from agents.beginnings import best_beginning, next_beginning
-from agents.optimiser_state import adam_state, load_adam_state, load_tensors
+from agents.optimiser_state import adam_state, load_adam_state, load_tensors, steer_step_size
 from agents.recurrent_networks import Critic, RecurrentPolicy, initialise
 from envs.errors import check_range
-
-STEP_FACTOR = 1.2  # by which the policy's step size changes after an update that went too far or not far enough
 
 
 @dataclass(frozen=True)
@@ -188,10 +186,9 @@ class RL2:
     def adapt(self, memory: RL2Memory, trajectories: Trajectories) -> RL2Memory:
         """Go on to the next episode: the memory took everything in step by step.
 
-        Beyond the trial's length in training the network has never been. There, each further episode begins with one
-        of the memories with which the trial's episodes began (`agents.beginnings`) and acts without noise. So what was
-        found and lost again is come back to, and what earned by luck is found out. An episode that nothing is learned
-        from begins with the best one.
+        The network was trained on trials of a fixed number of episodes. Each later episode starts from one of the
+        memories with which the trial's episodes began (`agents.beginnings`), and acts without noise. An episode that
+        nothing is learned from starts from the best of them.
         """
         n, count = memory.starts.shape[:2]
         returns = trajectories.returns.reshape(n, 1)
@@ -332,7 +329,7 @@ class RL2:
             kls.append(float(torch.stack(kl_of_pass).mean()))
             if kls[-1] > 2.0 * desired_kl:
                 break
-        self._steer_step_size(kls[-1], desired_kl)
+        steer_step_size(self._optimisers["policy"], kls[-1], desired_kl, config.learning_rate)
         names = ("policy_gradient_loss", "belief_loss", "clip_fraction", "grad_norm")
         return {
             **{f"train/{name}": float(x) for name, x in zip(names, torch.stack(rows).mean(0), strict=True)},
@@ -346,14 +343,6 @@ class RL2:
     def _policy_group(self) -> dict[str, Any]:
         """Adam's group of the policy's parameters, which holds the step size."""
         return self._optimisers["policy"].param_groups[0]
-
-    def _steer_step_size(self, kl: float, desired: float) -> None:
-        """As PPO's adaptive KL penalty is steered (arXiv 1707.06347, section 4), but the step size."""
-        group = self._policy_group
-        if kl > 2.0 * desired:
-            group["lr"] /= STEP_FACTOR
-        elif kl < 0.5 * desired:
-            group["lr"] = min(group["lr"] * STEP_FACTOR, self.config.learning_rate)
 
     def _descend(self, part: str, loss: Tensor) -> Tensor:
         """One step of Adam on the policy or the critic; the gradient's norm."""

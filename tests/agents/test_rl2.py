@@ -14,6 +14,7 @@ from agents import gaussian_policy
 from agents.advantages import generalized_advantages
 from agents.agent import Sizes, Trajectories, Transition, concatenate
 from agents.beginnings import best_beginning, next_beginning
+from agents.optimiser_state import steer_step_size
 from agents.rl2 import RL2, RL2Config, RL2Memory
 from envs.simulation import TaskBatch
 from training.collect import collect
@@ -191,9 +192,9 @@ def test_the_policys_step_size_keeps_the_distance_of_updates(agent: RL2) -> None
     first = agent.state()["policy-optimiser/learning_rate"]
     for kl, factor in ((0.1, 1 / 1.2), (0.0125, 1.0), (0.001, 1.2), (0.001, 1.0)):  # never above the first one
         before = agent.state()["policy-optimiser/learning_rate"]
-        agent._steer_step_size(kl, agent.config.desired_kl)
+        steer_step_size(agent._optimisers["policy"], kl, agent.config.desired_kl, agent.config.learning_rate)
         assert agent.state()["policy-optimiser/learning_rate"] == pytest.approx(float(before) * factor)
-    agent._steer_step_size(0.1, agent.config.desired_kl)
+    steer_step_size(agent._optimisers["policy"], 0.1, agent.config.desired_kl, agent.config.learning_rate)
     other = RL2(agent.config, Sizes.of(ProbeFamily()), torch.Generator().manual_seed(4))
     other.load_state(agent.state())
     assert other.state()["policy-optimiser/learning_rate"] == agent.state()["policy-optimiser/learning_rate"] < first
