@@ -1,4 +1,4 @@
-"""An Adam optimiser's state as named tensors, so that a checkpoint never holds a pickle, and its step size by the KL."""
+"""An Adam optimiser: its state as named tensors, so that a checkpoint never holds a pickle; its step size by the KL."""
 
 from __future__ import annotations
 
