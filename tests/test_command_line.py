@@ -133,7 +133,7 @@ def test_help_names_what_there_is() -> None:
         ("train maml terrian", "no family is called 'terrian': did you mean 'terrain'?"),
         ("train maml terrain-planar --iner-lr 0.1", "there is no flag --iner-lr: did you mean --inner-lr?"),
         ("train maml terrain-planar --ouput x", "there is no flag --ouput: did you mean --out?"),
-        ("train maml terrain-planar --inner-lr fast", "--inner-lr: could not convert string to float: 'fast'"),
+        ("train maml terrain-planar --max-kl fast", "--max-kl: could not convert string to float: 'fast'"),
         ("train maml terrain-planar --inner-lr nan", "inner-lr must be from 1e-08 to 10000, got nan"),
         ("train maml terrain-planar --inner-lr", "Missing value for argument '--inner-lr'"),
         ("train maml terrain-planar --outer adam", "invalid choice 'adam' for argument '--outer'"),
@@ -184,9 +184,9 @@ def test_a_complaint_about_a_flag_reads_the_same_where_boxes_cannot_be_drawn() -
     for encoding in ("utf-8", "ascii"):
         with (
             contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding=encoding)),
-            pytest.raises(UserError, match=r"^Error parsing --inner-lr: could not convert string to float: 'fast'$"),
+            pytest.raises(UserError, match=r"^Error parsing --max-kl: could not convert string to float: 'fast'$"),
         ):
-            run_config("maml", "terrain-planar", None, ["--inner-lr", "fast"], ())
+            run_config("maml", "terrain-planar", None, ["--max-kl", "fast"], ())
 
 
 @pytest.mark.parametrize(
