@@ -89,24 +89,20 @@ class CriticAdvantages:
         inner = [self._inner_estimates(played, TARGET_LAMBDA) for played in rounds]
         inner_target = torch.stack([value + advantage for value, advantage in inner])[valid]
         _, first = self._inner_estimates(rounds[0], config.inner_gae_lambda)
-        passes = {"epochs": config.critic_epochs, "batch_size": config.critic_batch_size, "generator": generator}
-        target = value + advantage
-        losses = {
-            "train/value_loss": self._outer.fit(
-                torch.stack(list(map(self._told, rounds, self._taken(rounds), thetas)))[valid],
-                target,
-                **passes,  # type: ignore[arg-type]
-            ),
-            "train/inner_value_loss": self._inner.fit(
-                torch.stack([felt(played) for played in rounds])[valid],
-                inner_target,
-                **passes,  # type: ignore[arg-type]
-            ),
-        }
+        epochs, batch_size, target = config.critic_epochs, config.critic_batch_size, value + advantage
+        told = torch.stack(list(map(self._told, rounds, self._taken(rounds), thetas)))[valid]
+        outer_loss = self._outer.fit(told, target, epochs=epochs, batch_size=batch_size, generator=generator)
+        known = torch.stack([felt(played) for played in rounds])[valid]
+        inner_loss = self._inner.fit(known, inner_target, epochs=epochs, batch_size=batch_size, generator=generator)
         now = first[rounds[0].valid].std()
         self._scale = now if self._scale == 0 else SCALE_MEMORY * self._scale + (1 - SCALE_MEMORY) * now
         explained = 1 - advantage.var() / target.var().clamp(min=1e-8)
-        return losses | {"train/explained_variance": float(explained), "train/inner_advantage": float(self._scale)}
+        return {
+            "train/value_loss": outer_loss,
+            "train/inner_value_loss": inner_loss,
+            "train/explained_variance": float(explained),
+            "train/inner_advantage": float(self._scale),
+        }
 
     def _inner_estimates(self, played: Trajectories, gae_lambda: float) -> tuple[Tensor, Tensor]:
         """Values and advantages [T, K, E] as a held-out task gives them."""
